@@ -1,0 +1,119 @@
+// Package media is what a Source hands to the recorder: packets, gathered in batches that come from a pool.
+//
+// It owns the memory of media that has left a socket and is not yet in a file, and says how much that can be. It
+// never looks inside a body.
+package media
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Kind tells what a packet is for.
+type Kind uint8
+
+// The kinds of packets.
+const (
+	Video       Kind = iota + 1 // one access unit
+	Audio                       // one audio frame
+	VideoConfig                 // decoder configuration (FLV: the AVC sequence header tag)
+	AudioConfig                 // decoder configuration (FLV: the AAC sequence header tag)
+	Script                      // onMetaData and its relatives
+	EndMark                     // end of sequence
+	Restart                     // no bytes: the source began anew inside one connection (a second FLV header)
+	Invalid                     // whole, but nothing can be done with it (empty body, filter bit, unknown tag type)
+)
+
+func (k Kind) String() string {
+	return [...]string{"none", "video", "audio", "video config", "audio config", "script", "end mark", "restart", "invalid"}[k]
+}
+
+// Codec names what a packet is coded with.
+type Codec uint8
+
+// The codecs that liverec can name. Which of them are recorded is the recorder's affair.
+const (
+	NoCodec Codec = iota
+	AVC
+	HEVC
+	AV1
+	VP9
+	AAC
+	MP3
+	Opus
+	AC3
+	OtherCodec
+)
+
+func (c Codec) String() string {
+	return [...]string{"none", "H.264", "HEVC", "AV1", "VP9", "AAC", "MP3", "Opus", "AC-3", "other"}[c]
+}
+
+// Packet is one tag of the stream. Body belongs to the batch: it is valid until Release.
+type Packet struct {
+	Kind  Kind
+	Codec Codec
+	Key   bool   // a decoder can start here
+	DTS   int64  // ms on the source's own clock as it was sent (FLV: 32 bits, sign extended); not unwrapped
+	CTS   int32  // ms, PTS - DTS
+	Body  []byte // FLV: the whole tag body, first byte included, exactly as received
+	Sum   uint64 // XXH64 of the FLV tag type byte followed by Body; the same bytes always give the same sum
+}
+
+// Count is what one batch says about the bytes it was made from. The sums over a connection are the left side of
+// the accounting identity: Received = Header + Tags + Junk + Partial.
+type Count struct {
+	Received int64 // bytes read from the socket
+	Header   int64 // file headers: 13 each
+	Tags     int64 // whole tags, 15 + body each
+	Junk     int64 // skipped while looking for the next sound tag
+	Partial  int64 // an unfinished tag at the end of the connection
+}
+
+// SlabSize is the room for bytes in an ordinary batch.
+const SlabSize = 256 << 10
+
+// MaxBody is the largest body that an FLV tag can have; a batch with one such packet travels alone.
+const MaxBody = 1<<24 - 1
+
+// Batch is a slab of bytes and the packets that lie in it, in arrival order.
+type Batch struct {
+	Packets []Packet
+	At      time.Time // when the last byte of it was read
+	Count   Count
+
+	buf []byte
+}
+
+var slabs = sync.Pool{New: func() any { return &Batch{buf: make([]byte, SlabSize), Packets: make([]Packet, 0, 512)} }}
+
+var inUse atomic.Int64
+
+// Get takes an empty batch with room for at least n bytes. An ordinary one (n ≤ SlabSize) comes from the pool.
+func Get(n int) *Batch {
+	b := slabs.Get().(*Batch)
+	if n > len(b.buf) {
+		slabs.Put(b)
+		b = &Batch{buf: make([]byte, n)}
+	}
+	inUse.Add(int64(len(b.buf)))
+	return b
+}
+
+// Bytes is the whole slab, for whoever fills it.
+func (b *Batch) Bytes() []byte { return b.buf }
+
+// Release gives the batch back. Nobody may touch its packets or their bodies afterwards.
+func (b *Batch) Release() {
+	inUse.Add(-int64(len(b.buf)))
+	if len(b.buf) != SlabSize {
+		return
+	}
+	clear(b.Packets)
+	b.Packets, b.At, b.Count = b.Packets[:0], time.Time{}, Count{}
+	slabs.Put(b)
+}
+
+// InUse is how many bytes of slabs are out of the pool now, over all rooms.
+func InUse() int64 { return inUse.Load() }
