@@ -124,6 +124,8 @@ type Holding struct {
 	Required []TargetID
 	Proofs   map[TargetID]Proof
 	SafeAt   time.Time // when the last required proof came; zero while one is missing
+	// Reclaiming says that the intention to remove it is on record: the file may be gone already (K11, K12).
+	Reclaiming bool
 }
 
 // Safe reports whether every required target has its final proof. A segment that nobody wants is not safe: a
