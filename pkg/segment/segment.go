@@ -141,7 +141,8 @@ type Account struct {
 	Scripts     int64 `json:"scripts"`
 	EndMarks    int64 `json:"end_marks"`
 	Invalid     int64 `json:"invalid"`
-	Held        int64 `json:"held"` // 0 at the end
+	Dropped     int64 `json:"dropped"` // given up because the disk stood still; each stretch is a gap
+	Held        int64 `json:"held"`    // 0 at the end
 	Connections int64 `json:"connections"`
 }
 
@@ -160,6 +161,7 @@ func (a Account) Add(b Account) Account {
 	a.Scripts += b.Scripts
 	a.EndMarks += b.EndMarks
 	a.Invalid += b.Invalid
+	a.Dropped += b.Dropped
 	a.Held += b.Held
 	a.Connections += b.Connections
 	return a
@@ -170,7 +172,7 @@ func (a Account) Check() error {
 	if got := a.HeaderBytes + a.TagBytes + a.JunkBytes + a.PartialBytes; got != a.ReceivedBytes {
 		return fmt.Errorf("bytes do not balance: received %d, accounted for %d", a.ReceivedBytes, got)
 	}
-	if got := a.Written + a.Duplicates + a.PreRoll + a.Headers + a.Scripts + a.EndMarks + a.Invalid + a.Held; got != a.Parsed {
+	if got := a.Written + a.Duplicates + a.PreRoll + a.Headers + a.Scripts + a.EndMarks + a.Invalid + a.Dropped + a.Held; got != a.Parsed {
 		return fmt.Errorf("tags do not balance: parsed %d, accounted for %d", a.Parsed, got)
 	}
 	return nil
@@ -203,7 +205,11 @@ type Entry struct {
 	Session Session
 	Resumed bool   // the session was there before
 	NextSeq uint32 // of the next part to begin
-	// Open is the part that a crash left open, nil if there is none. State is its last note.
-	Open  *Segment
+	// Open is the part that was begun last if it is not sealed: a crash left it open. Nil if there is none.
+	Open *Segment
+	// Left are the parts before Open that are not sealed either, by Seq: the crash came between the Begin of the next
+	// part and their Seal.
+	Left []Segment
+	// State is the session's last note (Extent.State of the newest part that has one), also if no part is open.
 	State []byte
 }
