@@ -1,0 +1,66 @@
+// Package flv knows the FLV file format: it cuts a live byte stream into packets, reads and compares codec
+// configurations, and writes parts that play and seek while they grow.
+//
+// It owns the bytes of the format and nothing else: no goroutine, no socket, no file, no decision about what is
+// kept. It never gives bytes from outside to a decoder without limits, and never rewrites a body.
+//
+// # Reading a live stream
+//
+//	d := flv.NewDemuxer(flv.DemuxerConfig{Events: func(e flv.Event) { … }})
+//	for {
+//		b, err := d.Fill(r)      // blocks in r.Read until at least one packet is whole
+//		if b != nil { out <- b } // the receiver releases it
+//		if err != nil { break }  // io.EOF, *ContentError, ErrLostSync, ErrFiltered or the reader's own error
+//	}
+//	if b := d.Close(); b != nil { out <- b } // the last packets and the account of the unfinished tail
+//
+// Fill never returns a batch together with an error. Every batch balances alone: Received = Header + Tags + Junk +
+// Partial, because bytes are counted as received when their fate is known; Pending says how many are still open.
+// What comes out does not depend on how the reader cuts the bytes.
+//
+//	func Sniff(b []byte) Content
+//	func Classify(typ byte, body []byte) Class        // kind, codec, key flag, composition time of one body
+//	func CodecName(typ byte, body []byte) string      // for refusing by name: "HEVC (Enhanced FLV hvc1)"
+//	func Sum(typ byte, body []byte) uint64            // media.Packet.Sum
+//
+// # Codec configuration
+//
+// Arguments called body are whole tag bodies, as in media.Packet.Body.
+//
+//	func ParseVideoConfig(body []byte) (VideoConfig, error) // avcC; ErrBadConfig if it cannot be used
+//	func ParseAudioConfig(body []byte) (AudioConfig, error) // AudioSpecificConfig; ErrBadConfig
+//	func VideoConfigEqual(a, b []byte) bool                 // the same SPS and PPS, whatever else differs
+//	func AudioConfigEqual(a, b []byte) bool
+//	func (VideoConfig) FrameDuration() time.Duration        // 0: the SPS does not say
+//	func (AudioConfig) FrameDuration() time.Duration
+//	func IsIDR(body []byte, lengthSize int) bool
+//	func InBandSPS(body []byte, lengthSize int) []byte      // nil if there is none
+//	func IsAnnexB(body []byte, lengthSize int) bool
+//	func ParseSPS(nal []byte) (SPS, error)
+//	func BuildVideoConfig(lengthSize int, sps, pps [][]byte) ([]byte, error)
+//
+// # Script data
+//
+//	func ParseMetadata(body []byte) (Metadata, error) // onMetaData with limits; the order of keys is kept
+//	func (Metadata) Get(name string) (Value, bool)
+//	func (Metadata) Number(name string) (float64, bool)
+//
+// # Writing a part
+//
+//	h, err := flv.NewHead(flv.HeadConfig{Video: vbody, Audio: abody, Meta: m, Limit: 15 * time.Minute})
+//	buf = append(buf, h.Patch()...)                        // the first h.Len() bytes of the file
+//	buf = flv.AppendTag(buf, flv.TagVideo, dts, body)      // or AppendTagHeader, body, AppendTagTrailer
+//	h.Add(flv.TagVideo, dts, len(body), key)               // for every tag behind the head
+//	f.WriteAt(h.Patch(), 0)                                // every 10 s and at the end: the same length for ever
+//
+//	func (h *Head) Len() int64                // of the head
+//	func (h *Head) Size() int64               // of the file: head and every tag that was added
+//	func (h *Head) Duration() time.Duration   // first frame to the end of the last one; video, else audio
+//	func (h *Head) Frames() (video, audio int64)
+//	func (h *Head) Patch() []byte             // valid until the next call
+//
+// # Finding a part again after a crash
+//
+//	s, err := flv.Scan(f, size, flv.ScanConfig{HeadLen: seg.Head, Last: 30 * time.Second, Tag: func(t flv.Tag) error { … }})
+//	// truncate the file to s.End, go on with s.Head
+package flv
