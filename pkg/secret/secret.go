@@ -1,4 +1,6 @@
 // Package secret is a string that nobody prints by accident (I10).
+//
+// It owns the one type whose only printable form is "***". It never stores, reads or sends a secret.
 package secret
 
 import "encoding/json"
