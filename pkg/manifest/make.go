@@ -134,7 +134,7 @@ func account(a segment.Account) *Account {
 		Balanced: true, Received: a.ReceivedBytes, Parsed: a.Parsed, Written: a.Written,
 		Dropped: map[string]int64{
 			"duplicates": a.Duplicates, "pre_roll": a.PreRoll, "headers": a.Headers, "scripts": a.Scripts,
-			"end_marks": a.EndMarks, "invalid": a.Invalid,
+			"end_marks": a.EndMarks, "invalid": a.Invalid, "disk_stalled": a.Dropped,
 		},
 	}
 	if err := a.Check(); err != nil {

@@ -65,6 +65,7 @@ type Account struct {
 	Received int64  `json:"received_bytes"`
 	Parsed   int64  `json:"parsed"`
 	Written  int64  `json:"written"`
-	// Dropped is what was left out, by reason: duplicates, pre_roll, headers, scripts, end_marks, invalid.
+	// Dropped is what was left out, by reason: duplicates, pre_roll, headers, scripts, end_marks, invalid,
+	// disk_stalled.
 	Dropped map[string]int64 `json:"dropped"`
 }

@@ -169,6 +169,7 @@ func TestEncodeIsTheContract(t *testing.T) {
   "parsed": 3,
   "written": 1,
   "dropped": {
+   "disk_stalled": 0,
    "duplicates": 1,
    "end_marks": 0,
    "headers": 0,

@@ -1,0 +1,287 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/liverec/liverec/pkg/obs"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/pkg/supervise"
+)
+
+// Config of a Control. The zero value is the default.
+type Config struct {
+	Every  time.Duration // how often the ledger is read although nothing was heard; default 10 s
+	Settle time.Duration // how long news are gathered before the ledger is read; default 50 ms
+	Pace   time.Duration // shortest time between two lists of one live session on one target; default 2 s
+}
+
+func (c Config) withDefaults() Config {
+	if c.Every <= 0 {
+		c.Every = 10 * time.Second
+	}
+	if c.Settle <= 0 {
+		c.Settle = 50 * time.Millisecond
+	}
+	if c.Pace <= 0 {
+		c.Pace = 2 * time.Second
+	}
+	return c
+}
+
+// Condition is something that a person should know. Control tells its beginning and its end, each once.
+type Condition struct {
+	Key      string
+	Why      string
+	Target   segment.TargetID // "" if it is about none
+	Resolved bool
+}
+
+// Deps are the parts that a Control works with.
+type Deps struct {
+	Journal    Journal
+	Publishers []Publisher      // at most one per target
+	Tell       func(Condition)  // may be nil; must not block
+	Now        func() time.Time // default time.Now
+	Log        zerolog.Logger
+}
+
+// Control is stage 3. It reads the ledger when something happened, decides, and has it done.
+type Control struct {
+	cfg Config
+	Deps
+	nudge chan struct{} // 1; sent by Nudge and the executors; never closed
+
+	mu     sync.Mutex
+	tally  Tally
+	stuck  map[list]error
+	active map[string]Condition
+}
+
+// list names one list: what a target shows of a session.
+type list struct {
+	session segment.SessionID
+	target  segment.TargetID
+}
+
+// New makes a Control. It starts nothing.
+func New(cfg Config, d Deps) (*Control, error) {
+	if d.Journal == nil {
+		return nil, errors.New("control: a journal is needed")
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	seen := map[segment.TargetID]bool{}
+	for _, p := range d.Publishers {
+		if seen[p.Target()] {
+			return nil, fmt.Errorf("control: target %s has two publishers", p.Target())
+		}
+		seen[p.Target()] = true
+	}
+	return &Control{
+		cfg: cfg.withDefaults(), Deps: d, nudge: make(chan struct{}, 1),
+		stuck: map[list]error{}, active: map[string]Condition{},
+	}, nil
+}
+
+func (c *Control) String() string { return "control" }
+
+// Nudge makes control look at the ledger soon. It never blocks.
+func (c *Control) Nudge() {
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// Tally sums the broadcasts that were completed since the start.
+func (c *Control) Tally() Tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tally
+}
+
+// Stuck is why the list of session s on target t cannot be set without a person, nil if it can or if nobody knows.
+func (c *Control) Stuck(s segment.SessionID, t segment.TargetID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stuck[list{s, t}]
+}
+
+// Conditions lists what a person should know now, by key.
+func (c *Control) Conditions() []Condition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Condition, 0, len(c.active))
+	for _, k := range slices.Sorted(maps.Keys(c.active)) {
+		out = append(out, c.active[k])
+	}
+	return out
+}
+
+// Run works until in is closed; then it decides once more, lets each executor finish what is ready, marks what is
+// complete and returns. ctx is the hard end: it stops calls in flight. kick is rung, never waited for, whenever
+// something may have become free to go. Run may be called again after it returned with an error.
+func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<- struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group := supervise.NewGroup(c.Log)
+	execs := make(map[segment.TargetID]*executor, len(c.Publishers))
+	for _, p := range c.Publishers {
+		e := newExecutor(c, p)
+		execs[p.Target()] = e
+		group.Go(ctx, e, supervise.Policy{Restart: true})
+	}
+	stop := sync.OnceValue(func() error {
+		for _, e := range execs {
+			close(e.mail)
+		}
+		return group.Wait()
+	})
+	defer stop() // also after a panic
+	ring := func() {
+		select {
+		case kick <- struct{}{}:
+		default: // it is ringing already
+		}
+	}
+	warn := obs.NewWarner(c.Log, time.Minute)
+	pass := func(execs map[segment.TargetID]*executor) {
+		err := c.pass(ctx, execs, ring)
+		if ctx.Err() == nil {
+			warn.Add(err, "read and decide")
+		}
+	}
+
+	ticker := time.NewTicker(c.cfg.Every)
+	defer ticker.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	armed := true
+	arm := func() {
+		if !armed {
+			due.Reset(c.cfg.Settle)
+			armed = true
+		}
+	}
+	for open := true; open; {
+		select {
+		case o, ok := <-in:
+			if !ok {
+				open = false
+				break
+			}
+			if o.Err == nil {
+				ring()
+			}
+			arm()
+		case <-c.nudge:
+			arm()
+		case <-ticker.C:
+			arm()
+		case <-due.C:
+			armed = false
+			pass(execs)
+		case <-ctx.Done():
+			return stop()
+		}
+	}
+	pass(execs)
+	err := stop()
+	if ctx.Err() == nil {
+		pass(nil) // what the executors did may have been the last thing to do
+	}
+	return err
+}
+
+// pass reads, decides and hands out. One unreadable ledger means that nothing is done, not that nothing is there.
+func (c *Control) pass(ctx context.Context, execs map[segment.TargetID]*executor, ring func()) error {
+	all, err := c.Journal.Active(ctx)
+	if err != nil {
+		return fmt.Errorf("list the active broadcasts: %w", err)
+	}
+	now := c.Now()
+	plans := make(map[segment.TargetID][]Action, len(execs))
+	var alerts []Action
+	var errs []error
+	for _, b := range all {
+		for _, a := range Decide(b, now) {
+			switch a.Kind {
+			case Publish:
+				if execs[a.Target] != nil {
+					plans[a.Target] = append(plans[a.Target], a)
+				}
+			case Complete:
+				if err := c.Journal.Complete(ctx, b.Session.ID); err != nil {
+					errs = append(errs, fmt.Errorf("complete broadcast %s: %w", b.Session.ID, err))
+					continue
+				}
+				c.finished(b)
+				ring()
+			case Alert:
+				alerts = append(alerts, a)
+			}
+		}
+	}
+	for t, e := range execs {
+		e.hand(plans[t])
+	}
+	c.tell(alerts)
+	return errors.Join(errs...)
+}
+
+func (c *Control) finished(b segment.Broadcast) {
+	c.mu.Lock()
+	c.tally = c.tally.Add(b)
+	for k := range c.stuck {
+		if k.session == b.Session.ID {
+			delete(c.stuck, k)
+		}
+	}
+	c.mu.Unlock()
+	t := Tally{}.Add(b)
+	c.Log.Info().Str("room", b.Session.Room.Name).Str("session", string(b.Session.ID)).Int("parts", t.Parts).
+		Int64("bytes", t.Bytes).Int("gaps", t.Gaps).Msg("broadcast complete")
+}
+
+// tell compares the conditions of now with those of before.
+func (c *Control) tell(alerts []Action) {
+	now := make(map[string]Condition, len(alerts))
+	for _, a := range alerts {
+		if _, twice := now[a.Key]; !twice {
+			now[a.Key] = Condition{Key: a.Key, Why: a.Why, Target: a.Target}
+		}
+	}
+	c.mu.Lock()
+	before := c.active
+	c.active = now
+	c.mu.Unlock()
+	for _, k := range slices.Sorted(maps.Keys(now)) {
+		if _, known := before[k]; !known {
+			c.Log.Error().Str("target", string(now[k].Target)).Msg(now[k].Why)
+			c.report(now[k])
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(before)) {
+		if _, still := now[k]; !still {
+			was := before[k]
+			was.Resolved = true
+			c.Log.Info().Str("target", string(was.Target)).Str("was", was.Why).Msg("resolved")
+			c.report(was)
+		}
+	}
+}
+
+func (c *Control) report(x Condition) {
+	if c.Tell != nil {
+		c.Tell(x)
+	}
+}

@@ -1,0 +1,150 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/liverec/liverec/pkg/manifest"
+	"github.com/liverec/liverec/pkg/segment"
+)
+
+// Kind says what an Action is.
+type Kind uint8
+
+// The kinds of actions.
+const (
+	Publish  Kind = iota + 1 // set the list of Session on Target to Manifest
+	Complete                 // nothing is left to do for Session but to free the disk
+	Alert                    // a person should look: Key and Why
+)
+
+func (k Kind) String() string { return [...]string{"none", "publish", "complete", "alert"}[k] }
+
+// Action is one thing that has to be done so that the world looks as the ledger says it should.
+type Action struct {
+	Kind    Kind
+	Session segment.Session
+	Target  segment.TargetID // Publish, Alert
+
+	Manifest manifest.Manifest // Publish
+	Digest   string            // Publish: of Manifest
+
+	Key string // Alert: one condition has one key for as long as it lasts
+	Why string // Alert: for people
+}
+
+const (
+	// Late is how long the youngest second of a sealed part may wait for its proof before a person is told.
+	Late = 15 * time.Minute
+	// Patience is how long a finished broadcast waits for a target that is not required before it is complete
+	// without it.
+	Patience = time.Minute
+)
+
+// Decide says what is left to do for one broadcast. It is pure, and it is the whole of control's judgement: the same
+// facts always give the same actions, so it may be asked as often as one likes, and a list of actions that got lost
+// is simply decided again.
+//
+// A list is never set to fewer parts than the target has confirmed before (I4), also where a proof was taken back
+// since.
+func Decide(b segment.Broadcast, now time.Time) []Action {
+	var out []Action
+	done := !b.Session.Ended.IsZero() && !slices.ContainsFunc(b.Segments, func(s segment.Segment) bool { return !s.Sealed })
+	waiting, required := false, false // for a target that is not required; whether there is one that is
+	for _, t := range Targets(b) {
+		m := manifest.Make(b, t)
+		p, digest := b.Publications[t], m.Digest()
+		shown := len(m.Parts) == 0 || p.Shown == digest
+		if !shown && len(m.Parts) >= p.Parts {
+			out = append(out, Action{Kind: Publish, Session: b.Session, Target: t, Manifest: m, Digest: digest})
+		}
+		whole := shown && len(m.Parts) == len(b.Deliveries[t])
+		if Required(b, t) {
+			done, required = done && whole, true
+		} else {
+			waiting = waiting || !whole
+		}
+		out = append(out, alerts(b, t, now)...)
+	}
+	if done && waiting {
+		done = required && now.Sub(b.Session.Ended) >= Patience
+	}
+	if done {
+		out = append(out, Action{Kind: Complete, Session: b.Session})
+	}
+	if err := b.Session.Account.Check(); err != nil && !b.Session.Ended.IsZero() {
+		out = append(out, Action{
+			Kind: Alert, Session: b.Session, Key: "account " + string(b.Session.ID),
+			Why: fmt.Sprintf("the account of broadcast %s does not balance: %v", b.Session.ID, err),
+		})
+	}
+	return out
+}
+
+// Targets names every target that has, or shall have, something of the broadcast, sorted.
+func Targets(b segment.Broadcast) []segment.TargetID {
+	all := make(map[segment.TargetID]bool, len(b.Deliveries))
+	for t := range b.Deliveries {
+		all[t] = true
+	}
+	for t := range b.Publications {
+		all[t] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// Required reports whether the broadcast is not over without target t.
+func Required(b segment.Broadcast, t segment.TargetID) bool {
+	return b.Publications[t].Required || slices.ContainsFunc(b.Deliveries[t], func(d segment.Delivery) bool { return d.Required })
+}
+
+// alerts names the conditions of one target that do not get better by themselves. Their keys carry no session: a
+// target that is dead for ten rooms is one condition.
+func alerts(b segment.Broadcast, t segment.TargetID, now time.Time) []Action {
+	var out []Action
+	var parked, late int
+	var why, lateWhy string
+	var oldest time.Duration
+	for _, d := range b.Deliveries[t] {
+		switch {
+		case d.State == segment.Parked:
+			parked, why = parked+1, cmp.Or(why, d.Why)
+		case d.State != segment.Verified && d.Segment.Sealed && !d.Segment.Foreign:
+			if age := now.Sub(d.Segment.Start.Add(d.Segment.Duration)); age >= Late {
+				late, oldest, lateWhy = late+1, max(oldest, age), cmp.Or(lateWhy, d.Why)
+			}
+		}
+	}
+	if parked > 0 {
+		out = append(out, Action{
+			Kind: Alert, Session: b.Session, Target: t, Key: "parked " + string(t),
+			Why: fmt.Sprintf("%s for %s %s for a person: %s", count(parked, "part"), t, plural(parked, "waits", "wait"), cmp.Or(why, "no reason is on record")),
+		})
+	}
+	if late > 0 {
+		text := fmt.Sprintf("%s for %s %s not safe after %v", count(late, "part"), t, plural(late, "is", "are"), oldest.Round(time.Minute))
+		if lateWhy != "" {
+			text += ": " + lateWhy
+		}
+		out = append(out, Action{Kind: Alert, Session: b.Session, Target: t, Key: "late " + string(t), Why: text})
+	}
+	if p := b.Publications[t]; p.Why != "" {
+		out = append(out, Action{
+			Kind: Alert, Session: b.Session, Target: t, Key: "list " + string(t),
+			Why: fmt.Sprintf("the list of %s on %s is not up to date: %s", b.Session.Name, t, p.Why),
+		})
+	}
+	return out
+}
+
+func count(n int, what string) string { return fmt.Sprintf("%d %s", n, plural(n, what, what+"s")) }
+
+func plural(n int, one, more string) string {
+	if n == 1 {
+		return one
+	}
+	return more
+}

@@ -1,0 +1,207 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/liverec/liverec/pkg/backoff"
+	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/obs"
+	"github.com/liverec/liverec/pkg/segment"
+)
+
+// executor sets the lists of one target, one after the other. It is control's goroutine: started by Run, ended by
+// the closing of mail or by the hard context.
+type executor struct {
+	c    *Control
+	pub  Publisher
+	mail chan []Action // 1, the newest plan wins; sent by hand, closed by Control.Run
+
+	// Below is the executor's own.
+	lists map[segment.SessionID]*pace
+	quiet time.Time // the target as a whole asked for patience until then
+	plan  []Action
+}
+
+// pace is what the executor remembers of one list.
+type pace struct {
+	sure  bool   // what the target shows is known: it was asked, or it confirmed
+	shown string // the digest that it confirmed
+	parts int    // of the list that it confirmed
+	last  time.Time
+	until time.Time // after a failure: do not try before
+	again *backoff.Backoff
+	why   string
+	warn  *obs.Warner
+}
+
+func newExecutor(c *Control, p Publisher) *executor {
+	return &executor{c: c, pub: p, mail: make(chan []Action, 1), lists: map[segment.SessionID]*pace{}}
+}
+
+func (e *executor) String() string { return "publisher of " + string(e.pub.Target()) }
+
+// hand puts a plan into the mailbox in the place of an older one. Only Control.Run's goroutine calls it.
+func (e *executor) hand(plan []Action) {
+	select {
+	case <-e.mail:
+	default:
+	}
+	e.mail <- plan
+}
+
+// Run sets lists until the mailbox is closed and everything that was ready is done.
+func (e *executor) Run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for open := true; ; {
+		i, wait := e.next(open)
+		if i >= 0 {
+			a := e.plan[i]
+			e.plan = append(e.plan[:i:i], e.plan[i+1:]...)
+			e.do(ctx, a)
+			wait = 0 // only look for a newer plan: there may be more to do in this one
+		} else if !open {
+			return nil
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case plan, ok := <-e.mail:
+			if open = ok; ok { // the last plan stays when the mailbox is closed
+				e.take(plan)
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+func (e *executor) take(plan []Action) {
+	e.plan = plan
+	if len(plan) == 0 && len(e.lists) > 64 {
+		clear(e.lists) // nothing is going on; whoever comes back is asked once more
+	}
+}
+
+// next picks the first list whose time has come, or says how long to wait for the nearest one. After the soft stop the
+// pace of a live list no longer counts; the patience after a failure does.
+func (e *executor) next(open bool) (int, time.Duration) {
+	now := e.c.Now()
+	nearest := time.Hour
+	for i, a := range e.plan {
+		at := e.quiet
+		if p := e.lists[a.Session.ID]; p != nil {
+			if p.until.After(at) {
+				at = p.until
+			}
+			if paced := p.last.Add(e.c.cfg.Pace); open && a.Manifest.Ended == nil && !p.last.IsZero() && paced.After(at) {
+				at = paced
+			}
+		}
+		wait := at.Sub(now)
+		if wait <= 0 {
+			return i, 0
+		}
+		nearest = min(nearest, wait)
+	}
+	return -1, nearest
+}
+
+// do sets one list, and keeps account of how that went.
+func (e *executor) do(ctx context.Context, a Action) {
+	p := e.lists[a.Session.ID]
+	if p == nil {
+		log := e.c.Log.With().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Logger()
+		p = &pace{
+			again: backoff.New(backoff.Policy{First: time.Second, Max: time.Minute}), warn: obs.NewWarner(log, time.Minute),
+		}
+		e.lists[a.Session.ID] = p
+	}
+	err := e.set(ctx, a, p)
+	if ctx.Err() != nil {
+		return // what happened is found out at the next start
+	}
+	p.warn.Add(err, "set the list")
+	e.note(a, err)
+	if err == nil {
+		p.until = time.Time{}
+		p.again.Reset()
+		return
+	}
+	// The list is still to be set: it goes to the end of the plan, unless a newer plan has come.
+	e.plan = append(e.plan, a)
+	wait := p.again.Next(err)
+	p.until = e.c.Now().Add(wait)
+	if failure.KindOf(err) == failure.Throttled {
+		e.quiet = p.until
+	}
+	if why := err.Error(); why != p.why {
+		if err := e.c.Journal.Unpublished(ctx, a.Session.ID, a.Target, why); err == nil {
+			p.why = why
+			e.c.Nudge()
+		}
+	}
+}
+
+// set brings the target to show the list of a. The intention is on record before the first call (K9), and where it
+// is not known how an earlier call ended, the target is asked before the call is made again (K9, K10).
+func (e *executor) set(ctx context.Context, a Action, p *pace) error {
+	parts := len(a.Manifest.Parts)
+	switch stale := e.c.Now().Sub(p.last) < e.c.cfg.Every; {
+	case parts < p.parts, p.shown == a.Digest && stale:
+		return nil // the plan is older than what was done since
+	case p.shown == a.Digest:
+		p.sure = false // the ledger still asks for what was confirmed long ago: ask the target again
+	}
+	if err := e.c.Journal.Publishing(ctx, a.Session.ID, a.Target, a.Digest); err != nil {
+		return fmt.Errorf("record the intention to set the list of %s on %s: %w", a.Session.ID, a.Target, err)
+	}
+	there := false
+	if !p.sure {
+		digest, n, found, err := e.pub.Find(ctx, a.Session)
+		if err != nil {
+			return err
+		}
+		if found && n > parts {
+			return &failure.Error{
+				Op: fmt.Sprintf("set the list of %s on %s", a.Session.Name, a.Target), Kind: failure.NeedsHuman,
+				Code: fmt.Sprintf("it shows %d parts, %d are on record here", n, parts),
+				Hint: "The ledger is older than the target. Run `liverec verify " + string(a.Session.ID) + "`.",
+			}
+		}
+		there = found && digest == a.Digest
+		p.sure = true
+	}
+	if !there {
+		p.sure = false
+		if err := e.pub.Put(ctx, a.Session, a.Manifest); err != nil {
+			return err
+		}
+		p.sure = true
+	}
+	if err := e.c.Journal.Published(ctx, a.Session.ID, a.Target, a.Digest, parts, a.Manifest.Ended != nil); err != nil {
+		p.sure = false
+		return fmt.Errorf("record the list of %s on %s: %w", a.Session.ID, a.Target, err)
+	}
+	p.shown, p.parts, p.last, p.why = a.Digest, parts, e.c.Now(), ""
+	e.c.Log.Info().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Int("parts", parts).
+		Bool("ended", a.Manifest.Ended != nil).Msg("list published")
+	e.c.Nudge()
+	return nil
+}
+
+// note keeps what only a person can help with where Stuck finds it.
+func (e *executor) note(a Action, err error) {
+	key := list{a.Session.ID, a.Target}
+	e.c.mu.Lock()
+	defer e.c.mu.Unlock()
+	delete(e.c.stuck, key)
+	switch failure.KindOf(err) {
+	case failure.NeedsHuman, failure.Permanent:
+		if err != nil {
+			e.c.stuck[key] = err
+		}
+	}
+}
