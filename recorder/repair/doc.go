@@ -1,0 +1,59 @@
+// Package repair is the pure core of capture: packets of broken connections in, one sound stream out.
+//
+// It owns the clock of a session, the memory of what was written in the last half minute, the current headers, the
+// order of the output, the facts about what is missing, and the balance of tags and bytes. It has no goroutine, does
+// no I/O and never reads a clock: wall time is handed in. It never looks at a file and never decides where to cut.
+//
+// # What goes in
+//
+//	r := repair.New(cfg, sink)            // or repair.Restore(cfg, sink, state, tail) after a restart
+//	r.Connect(now, why)                   // why the time before this connection is missing, if it turns out to be
+//	r.Push(batch)                         // as often as there are batches; the caller releases them
+//	r.Tick(now)                           // at least every 100 ms while no batch comes
+//	r.Disconnect(now)                     // everything held comes out; the identities hold
+//
+// # What comes out
+//
+// Sink.Config before the first media and before the media of each new configuration (a new part begins there),
+// Sink.Media in writing order, Sink.Gap and Sink.Repair between the two items they belong between.
+//
+// # Stages
+//
+//	header gate    the same header again is dropped; a header that means the same replaces the old one in silence;
+//	               another one takes effect at the next key frame, as Sink.Config; before that, media which only it
+//	               explains is pre-roll. The last of several headers wins.
+//	start          before anything was written, up to HeaderWait is spent on learning the headers of both tracks;
+//	               video before the first key frame is pre-roll, and so is audio from before it.
+//	seam           where the stream begins anew (a connection, a second file header, a second script, an end mark, a
+//	               jump of the clock) the tags are held until it is clear how they join what was written: by the
+//	               clock that went on, by tags that are known, or not at all.
+//	timeline       64 bits from 32 or 24; one offset for both tracks; strictly rising per track.
+//	order          two tracks merged by output time, at most 300 ms of media and 300 ms of wall time deep.
+//
+// Nothing is held longer than Window in the steady state, and Window + SeamWait at a seam: that is what a kill can
+// cost (promise 4). Sorting whole groups of pictures would cost seconds.
+//
+// # How a seam is decided
+//
+//  1. If the old clock still makes sense (a tag from there would be neither from the future nor older than a node's
+//     cache) and places the first video tag after all that was written, the clock is right: content that looks
+//     familiar is a static picture or a looped film, not a replay. What the clock leaves out is missing.
+//  2. Else the held tags are looked up by their digest among the last ones that were written. An offset is accepted
+//     with one video tag of more than 200 bytes where the old clock agrees, or with three tags, one of them such a
+//     video tag that occurred only once, where it does not. Everything up to the end of what was written is dropped
+//     as duplicate, and the new offset is exact for both tracks.
+//  3. Else it is a hole of unknown content. Where wall time passed it is a gap as long as the wall says; where none
+//     did, it is a jump of the clock and nothing is missing.
+//
+// # Gap or repair
+//
+//	a hole on a clock that goes with the wall   gap, exact by the clock. In a running connection its reason is
+//	                                            WhyMissing: frames were dropped on the way to us
+//	a reconnect on a new clock, nothing known   gap, as long as the wall says
+//	a jump in a running connection              repair: a clock that jumps with nothing missing
+//	a jump after more than 2 s of silence       gap, as long as the silence
+//	an overlap, a loop, a seamless reconnect    repair
+//	no video while audio goes on                repair; the pause stays in the file, else lips and voice would part
+//
+// Holes above one second are closed to one frame, shorter ones stay as they are. Both are reported at a reconnect.
+package repair

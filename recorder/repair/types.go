@@ -1,0 +1,138 @@
+package repair
+
+import (
+	"errors"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/segment"
+)
+
+// Config holds the limits. The zero value of a field means its default.
+type Config struct {
+	Window     time.Duration // most media and most wall time that sorting may hold back; default 300 ms
+	SeamWait   time.Duration // most wall time that a seam may be left open; default 400 ms
+	HeaderWait time.Duration // most wall time before the first media that is spent on headers; default 3 s
+	HoldBytes  int           // most bytes held at a seam or at the start; default 4 MiB. Then it is decided at once
+}
+
+// Item is one packet of the output. It and its Body are valid during the call of Sink.Media only.
+type Item struct {
+	media.Packet           // Kind is Video or Audio; DTS is the source's own; CTS, Body and Sum are what must be written
+	Out          int64     // ms on the session's clock: 0 at the first key frame, strictly rising in each track
+	Ordinal      uint64    // 1, 2, 3 … over the session, in the order of the output
+	Dur          int64     // ms, how long a frame of this track usually lasts
+	At           time.Time // when it was received
+}
+
+// Configs is what the head of a part needs. All bytes belong to the Repairer and stay as they are until the next
+// call of Sink.Config: copy what must live longer.
+type Configs struct {
+	Video  media.Packet // Kind is 0 if there is no video
+	Audio  media.Packet // Kind is 0 if there is no audio
+	Script []byte       // body of the newest script tag, nil if none came
+}
+
+// Gap is media that was sent and is not here.
+type Gap struct {
+	At     time.Time     // wall clock when the last frame before it was received
+	Out    int64         // ms on the session's clock: where that frame ends
+	Length time.Duration // media time that is missing
+	Why    string
+}
+
+// WhyMissing is the reason of a gap inside a running connection.
+const WhyMissing = "frames missing at the source"
+
+// WhySilent is the reason of a gap where the source sent nothing for a while and went on with another clock.
+const WhySilent = "source stood still"
+
+// RepairKind tells what a Repair is about.
+type RepairKind uint8
+
+// The kinds of repairs.
+const (
+	Seam   RepairKind = iota + 1 // a reconnect or restart that lost nothing
+	Replay                       // the source sent media again inside a connection
+	Clock                        // the source's clock jumped
+	Pause                        // one track stood still while the other went on
+)
+
+// Repair is something wrong that was put right with nothing missing.
+type Repair struct {
+	Kind RepairKind
+	Out  int64 // ms on the session's clock
+	What string
+}
+
+// Sink takes the output. It is called from inside the Repairer's methods. An error of Media or Config ends the
+// Repairer: the item is not counted as written, and every later call returns the same error. What was written can
+// then go on with Restore.
+type Sink interface {
+	Media(it *Item) error
+	// Config comes before the first media and whenever the configuration changes: a new part begins. The next item
+	// is a key frame, or audio that precedes it by a little, or audio if there is no video.
+	Config(c Configs) error
+	Gap(g Gap)
+	Repair(r Repair)
+}
+
+// What Push returns when the source is not worth staying with. The batch was taken in all the same; the caller
+// should hang up and connect elsewhere.
+var (
+	// ErrLoop: more than 10 s of nothing but what is already here, in at least 5 groups of pictures. Ask whether the
+	// broadcast is over.
+	ErrLoop = errors.New("the source repeats itself")
+	// ErrFlapping: a fourth change of the configuration within 60 s of one connection. Nothing more of this
+	// connection is taken.
+	ErrFlapping = errors.New("the source changes its configuration again and again")
+)
+
+// Unsupported is returned by Push for media that is neither H.264 nor AAC. Such packets are counted as invalid.
+type Unsupported struct{ Codec media.Codec }
+
+func (e *Unsupported) Error() string { return "codec " + e.Codec.String() + " is not supported here" }
+
+// State is what a new process needs to go on. It describes what the Sink was given, nothing that is held. It may be
+// older than the file: Restore reads the rest from the tail. Take one after each Sink.Config (when the new part is
+// begun) and then every few seconds, and store it only after the file is durable up to there.
+type State struct {
+	Version int             `json:"v"`
+	Offset  [2]int64        `json:"offset"` // video, audio: output = source clock + offset
+	RefRaw  uint32          `json:"ref_raw"`
+	RefExt  int64           `json:"ref_ext"`
+	Last    [2]int64        `json:"last"` // last output of each track, -1 if none
+	Frame   [2]int64        `json:"frame"`
+	Edge    int64           `json:"edge"`    // ms, smallest (wall - output) lately; the live edge
+	LastAt  int64           `json:"last_at"` // unix ms when the last item was received
+	Ordinal uint64          `json:"ordinal"` // of the last item
+	Content uint64          `json:"content"` // Chain over all items
+	Frames  [2]int64        `json:"frames"`
+	Account segment.Account `json:"account"`
+	Video   []byte          `json:"video,omitempty"` // header bodies and script
+	Audio   []byte          `json:"audio,omitempty"`
+	Script  []byte          `json:"script,omitempty"`
+}
+
+// TailTag is one media tag that was read back from the end of the open part, in file order. Out is on the session's
+// clock: the time in the file plus the base of the part. The tail must reach back to where State was taken and
+// should hold the last 30 s.
+type TailTag struct {
+	Kind media.Kind // Video or Audio
+	Key  bool
+	Out  int64
+	Size int
+	Sum  uint64
+}
+
+// Stats counts what was put right, over the life of one Repairer.
+type Stats struct {
+	Seams    int64 // joins without loss
+	Jumps    int64 // clock jumps
+	Clamped  int64 // time stamps that did not rise and were moved to the last + 1 ms
+	Made     int64 // time stamps that stood still and were made up from the frame length
+	BadCTS   int64 // composition times beyond 10 s, set to 0
+	Changes  int64 // configurations after the first
+	Late     int64 // unknown tags older than what was written, dropped as duplicates
+	LoopGOPs int64 // groups of pictures dropped since the last new one
+}
