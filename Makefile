@@ -1,0 +1,74 @@
+# Everything that a developer or CI runs. `make test` needs Go and nothing else: it fetches the rest itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+GO       ?= go
+CACHE    := $(CURDIR)/.cache
+TOOLS    := $(CACHE)/bin
+LOG      := $(CACHE)/log
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS  := -s -w -X main.Version=$(VERSION) -X main.Commit=$(COMMIT)
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
+FUZZTIME ?= 20s
+
+# The tests that need other programs fail instead of skipping.
+export LIVEREC_NEED_TOOLS = 1
+export LIVEREC_TOOLS      = $(TOOLS)
+export LIVEREC_BIN        = $(CACHE)/liverec
+
+# Shows what went wrong and one line per package; the whole story is in .cache/log.
+BRIEF = tee $(1) | { grep -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; }
+
+.PHONY: build install setup lint test test-root test-e2e test-image bench soak fuzz clean
+
+build: ## the program, into ./liverec
+	$(BUILD) -o liverec ./cmd/liverec
+	@ls -l liverec
+
+setup: ## what the tests need, into .cache/bin; as root also missing Debian packages
+	@TOOLS=$(TOOLS) e2e/setup.sh
+
+lint:
+	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
+	$(GO) vet ./...
+	cd e2e && $(GO) vet ./...
+
+test: setup lint test-root test-e2e test-image ## everything
+	@e2e/summary.sh $(LOG)/root.log $(LOG)/e2e.log $(LOG)/image.log
+
+test-root:
+	@mkdir -p $(LOG)
+	$(GO) test -race -count=1 -timeout 8m -v ./... 2>&1 | $(call BRIEF,$(LOG)/root.log)
+
+$(LIVEREC_BIN): FORCE
+	@mkdir -p $(CACHE)
+	$(BUILD) -o $@ ./cmd/liverec
+FORCE:
+
+test-e2e: $(LIVEREC_BIN) ## the built program as a user sees it
+	@mkdir -p $(LOG)
+	cd e2e && $(GO) test -count=1 -timeout 12m -parallel 6 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
+
+test-image: ## builds the Dockerfile and runs what comes out, without any engine
+	@mkdir -p $(LOG)
+	cd e2e && LIVEREC_IMAGE=1 $(GO) test -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log)
+
+bench: setup $(LIVEREC_BIN) ## one table, ratios to curl
+	cd e2e && $(GO) run ./bench
+
+soak: setup $(LIVEREC_BIN) ## a thousand kills
+	cd e2e && LIVEREC_KILLS=1000 $(GO) test -count=1 -timeout 4h -v -run '^TestKill' .
+
+fuzz: ## every fuzz target for FUZZTIME
+	@$(GO) list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
+	  for target in $$(grep -hoE '^func (Fuzz[A-Za-z0-9_]+)' "$$dir"/*_test.go 2>/dev/null | awk '{print $$2}'); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+clean:
+	rm -rf $(CACHE) liverec liverec-data liverec-archive
