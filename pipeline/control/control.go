@@ -47,9 +47,10 @@ type Condition struct {
 // Deps are the parts that a Control works with.
 type Deps struct {
 	Journal    Journal
-	Publishers []Publisher      // at most one per target
-	Tell       func(Condition)  // may be nil; must not block
-	Now        func() time.Time // default time.Now
+	Publishers []Publisher             // at most one per target
+	Tell       func(Condition)         // may be nil; must not block
+	Finished   func(segment.Broadcast) // each completed broadcast, once, as it was; may be nil; must not block
+	Now        func() time.Time        // default time.Now
 	Log        zerolog.Logger
 }
 
@@ -60,7 +61,7 @@ type Control struct {
 	nudge chan struct{} // 1; sent by Nudge and the executors; never closed
 
 	mu     sync.Mutex
-	tally  Tally
+	gaps   int
 	stuck  map[list]error
 	active map[string]Condition
 }
@@ -102,11 +103,11 @@ func (c *Control) Nudge() {
 	}
 }
 
-// Tally sums the broadcasts that were completed since the start.
-func (c *Control) Tally() Tally {
+// Gaps counts the gaps of the broadcasts that were completed since the start.
+func (c *Control) Gaps() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.tally
+	return c.gaps
 }
 
 // Stuck is why the list of session s on target t cannot be set without a person, nil if it can or if nobody knows.
@@ -240,16 +241,19 @@ func (c *Control) pass(ctx context.Context, execs map[segment.TargetID]*executor
 
 func (c *Control) finished(b segment.Broadcast) {
 	c.mu.Lock()
-	c.tally = c.tally.Add(b)
+	c.gaps += len(b.Gaps)
 	for k := range c.stuck {
 		if k.session == b.Session.ID {
 			delete(c.stuck, k)
 		}
 	}
 	c.mu.Unlock()
-	t := Tally{}.Add(b)
-	c.Log.Info().Str("room", b.Session.Room.Name).Str("session", string(b.Session.ID)).Int("parts", t.Parts).
-		Int64("bytes", t.Bytes).Int("gaps", t.Gaps).Msg("broadcast complete")
+	c.Log.Info().Str("room", b.Session.Room.Name).Str("session", string(b.Session.ID)).Int("parts", len(b.Segments)).
+		Int("gaps", len(b.Gaps)).Msg("broadcast complete")
+	if c.Finished != nil {
+		b.Session.Complete = true
+		c.Finished(b)
+	}
 }
 
 // tell compares the conditions of now with those of before.

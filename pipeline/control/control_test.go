@@ -28,8 +28,10 @@ type bench struct {
 	kick   chan struct{}
 	done   chan error
 	told   []control.Condition
-	hard   context.CancelFunc
-	id     segment.SessionID
+
+	finished []segment.Broadcast
+	hard     context.CancelFunc
+	id       segment.SessionID
 }
 
 func newBench(t *testing.T) *bench {
@@ -46,7 +48,8 @@ func (b *bench) start() {
 	b.t.Helper()
 	c, err := control.New(control.Config{}, control.Deps{
 		Journal: b.ledger, Publishers: []control.Publisher{control.NewStorePublisher(b.store)},
-		Tell: func(x control.Condition) { b.told = append(b.told, x) }, Log: zerolog.Nop(),
+		Tell:     func(x control.Condition) { b.told = append(b.told, x) },
+		Finished: func(x segment.Broadcast) { b.finished = append(b.finished, x) }, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -146,8 +149,8 @@ func TestAListIsSetAtEveryChangeAndPaced(t *testing.T) {
 		if !b.complete() {
 			t.Error("the broadcast is not complete")
 		}
-		if got := b.c.Tally(); got.Parts != 4 || got.Broadcasts != 1 {
-			t.Errorf("tally %+v", got)
+		if len(b.finished) != 1 || len(b.finished[0].Segments) != 4 || !b.finished[0].Session.Complete {
+			t.Errorf("finished %+v", b.finished)
 		}
 		select {
 		case <-b.kick:

@@ -190,20 +190,3 @@ func TestI4_DecideNeverShrinks(t *testing.T) {
 		}
 	})
 }
-
-func TestTally(t *testing.T) {
-	b := broadcast(segment.Verified, segment.Due)
-	also(false, segment.Due, segment.Due)(&b)
-	b.Gaps = []segment.Gap{{Length: 3 * time.Second}, {Length: 41 * time.Second}}
-	got := control.Tally{}.Add(b).Add(b)
-	if got.Parts != 4 || got.Verified != 2 || got.Gaps != 4 || got.Longest != 41*time.Second || got.Missing != 88*time.Second ||
-		got.Bytes != 400 || got.Broadcasts != 2 || fmt.Sprint(got.Targets) != "[file:/archive s3://bucket]" {
-		t.Errorf("%+v", got)
-	}
-	if s := fmt.Sprintf("%.1f %%", 100*got.Share()); s != "73.2 %" {
-		t.Errorf("share %s", s)
-	}
-	if (control.Tally{}).Share() != 1 {
-		t.Error("nothing sent, nothing missing")
-	}
-}
