@@ -147,7 +147,9 @@ func union(p plan, ours, listed []segment.Ack) (kept, found []segment.Ack, lost 
 	}
 	for _, a := range ours {
 		b, ok := there[a.Index]
-		if ok && p.fits(a.Chunk) && b.Length == a.Length && b.Sum == a.Sum {
+		// A store that does not list sums lists the tag that it gave to the same bytes.
+		same := b.Sum == a.Sum || b.Sum == 0 && b.Tag == a.Tag && b.Tag != ""
+		if ok && p.fits(a.Chunk) && b.Length == a.Length && same {
 			kept = append(kept, a)
 		} else {
 			lost = append(lost, a.Index)
