@@ -98,8 +98,8 @@ func (e *Unsupported) Error() string { return "codec " + e.Codec.String() + " is
 // begun) and then every few seconds, and store it only after the file is durable up to there.
 type State struct {
 	Version int             `json:"v"`
-	Offset  [2]int64        `json:"offset"` // video, audio: output = source clock + offset
-	RefRaw  uint32          `json:"ref_raw"`
+	Offset  [2]int64        `json:"offset"`  // video, audio: output = source clock + offset
+	RefRaw  uint32          `json:"ref_raw"` // last time stamp that was read, as sent and unwrapped
 	RefExt  int64           `json:"ref_ext"`
 	Last    [2]int64        `json:"last"` // last output of each track, -1 if none
 	Frame   [2]int64        `json:"frame"`

@@ -1,0 +1,121 @@
+package repair
+
+import (
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/flv"
+)
+
+// StateVersion is the version of State that this package writes.
+const StateVersion = 1
+
+// State describes what was written so far.
+func (r *Repairer) State() State {
+	tags, bytes := r.held()
+	a := r.account
+	a.Parsed -= tags
+	a.TagBytes -= bytes
+	a.ReceivedBytes -= bytes
+	s := State{
+		Version: StateVersion,
+		Offset:  r.clock.offset, RefRaw: r.clock.ref, RefExt: r.clock.refExt,
+		Last: r.sent, Frame: r.clock.frame,
+		Edge: r.clock.edge(), LastAt: r.sentAt,
+		Ordinal: r.ordinal, Content: r.content, Frames: r.frames, Account: a,
+	}
+	own := func(h *header) []byte {
+		if !h.set {
+			return nil
+		}
+		return append([]byte(nil), h.body...)
+	}
+	s.Video, s.Audio = own(&r.gate.shown[vid]), own(&r.gate.shown[aud])
+	if r.gate.hasScript {
+		s.Script = append([]byte{}, r.gate.script...)
+	}
+	return s
+}
+
+// Restore goes on with a session of an earlier process. Sink.Config is not called for the configuration that the
+// state knows: the open part has it in its head.
+//
+// What the tail holds beyond the state is counted as received and written. The next connection is joined to the tail
+// like any other; give Connect the reason "liverec was not running".
+func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
+	r := New(cfg, sink)
+	r.account, r.ordinal, r.content, r.frames = s.Account, s.Ordinal, s.Content, s.Frames
+	put := func(t int, c media.Codec, typ byte, body []byte) {
+		if body == nil {
+			return
+		}
+		r.gate.cur[t].copy(&header{set: true, codec: c, sum: flv.Sum(typ, body), body: body})
+		r.gate.shown[t].copy(&r.gate.cur[t])
+	}
+	put(vid, media.AVC, flv.TagVideo, s.Video)
+	put(aud, media.AAC, flv.TagAudio, s.Audio)
+	if s.Script != nil {
+		r.gate.script, r.gate.hasScript = append(r.gate.script, s.Script...), true
+	}
+	if s.Ordinal == 0 && len(tail) == 0 {
+		r.gate.cur, r.gate.shown = [2]header{}, [2]header{}
+		return r
+	}
+
+	c := &r.clock
+	r.mode = running
+	c.begun = true
+	c.haveRef, c.ref, c.refExt = true, s.RefRaw, s.RefExt
+	c.offset, c.frame = s.Offset, s.Frame
+	if c.frame[vid] <= 0 {
+		c.frame[vid] = fallbackV
+	}
+	if c.frame[aud] <= 0 {
+		c.frame[aud] = fallbackA
+		c.setAudioFrame(r.gate.audioFrame())
+	}
+	for t := range s.Last {
+		if s.Last[t] >= 0 && s.Ordinal > 0 {
+			c.has[t], c.last[t], c.lastRaw[t] = true, s.Last[t], s.Last[t]
+			r.sent[t] = s.Last[t]
+		}
+	}
+	was := c.end()
+	for _, tag := range tail {
+		t := vid
+		if tag.Kind == media.Audio {
+			t = aud
+		}
+		if tag.Out > r.sent[t] {
+			r.ordinal++
+			r.content = Chain(r.content, r.ordinal, tag.Sum)
+			r.frames[t]++
+			r.account.Parsed++
+			r.account.Written++
+			r.account.TagBytes += int64(tag.Size) + tagOverhead
+			r.account.ReceivedBytes += int64(tag.Size) + tagOverhead
+			r.sent[t] = tag.Out
+		}
+		if n := r.past[t].n; n > 0 {
+			d := tag.Out - r.past[t].get(n-1).out
+			if d <= 0 {
+				continue
+			}
+			if t == vid && d <= aheadLimit {
+				c.measure(d)
+			}
+		}
+		r.past[t].add(pastTag{sum: tag.Sum, raw: tag.Out, out: tag.Out, big: tag.Size > bigTag})
+	}
+	for t := range c.has {
+		if r.sent[t] >= 0 {
+			c.has[t], c.last[t], c.lastRaw[t] = true, r.sent[t], r.sent[t]
+		}
+	}
+	r.sentAt = s.LastAt + max(0, c.end()-was)
+	c.lastAt = r.sentAt
+	c.edgeNow, c.edgeOld = s.Edge, s.Edge
+	c.bucketEnd = r.sentAt + edgeBucket
+	c.since = r.sentAt - burstWall
+	r.newAt = r.sentAt
+	r.now = r.sentAt
+	return r
+}
