@@ -1,0 +1,199 @@
+package dest_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/uploader/dest"
+)
+
+func TestParse(t *testing.T) {
+	file := func(path string, required bool) dest.Dest {
+		spec := "file:" + path
+		if !required {
+			spec += "?required=false"
+		}
+		return dest.Dest{Destination: segment.Destination{ID: segment.TargetID("file:" + path), Spec: spec, Required: required}, Kind: dest.File, Path: path}
+	}
+	for _, c := range []struct {
+		in   string
+		want dest.Dest
+	}{
+		{"file:/srv/archive", file("/srv/archive", true)},
+		{"file:./liverec-archive", file("/home/u/liverec-archive", true)},
+		{"file:liverec-archive/", file("/home/u/liverec-archive", true)},
+		{"FILE:/srv/archive", file("/srv/archive", true)},
+		{"file:///srv/archive", file("/srv/archive", true)},
+		{"file://localhost/srv/archive", file("/srv/archive", true)},
+		{"/srv/archive", file("/srv/archive", true)},
+		{"archive", file("/home/u/archive", true)},
+		{"../archive", file("/home/archive", true)},
+		{"./with:colon", file("/home/u/with:colon", true)},
+		{"/srv/100% 直播", file("/srv/100% 直播", true)},
+		{"/srv/archive?required=false", file("/srv/archive", false)},
+		{"/srv/archive?required=true", file("/srv/archive", true)},
+		{"/srv/archive?", file("/srv/archive", true)},
+		{"/srv/archive?verify=read", dest.Dest{
+			Destination: segment.Destination{ID: "file:/srv/archive", Spec: "file:/srv/archive?verify=read", Required: true},
+			Kind:        dest.File, Path: "/srv/archive", Read: true,
+		}},
+		{"s3://bucket", dest.Dest{
+			Destination: segment.Destination{ID: "s3://bucket", Spec: "s3://bucket", Required: true},
+			Kind:        dest.S3, Bucket: "bucket",
+		}},
+		{"s3://bucket/live/?endpoint=http://127.0.0.1:9000/&region=eu-central-1&required=false&verify=read", dest.Dest{
+			Destination: segment.Destination{
+				ID:   "s3://bucket/live?endpoint=http://127.0.0.1:9000",
+				Spec: "s3://bucket/live?endpoint=http://127.0.0.1:9000&region=eu-central-1&verify=read&required=false",
+			},
+			Kind: dest.S3, Bucket: "bucket", Prefix: "live", Endpoint: "http://127.0.0.1:9000", Region: "eu-central-1", Read: true,
+		}},
+		{"s3://bucket/a%20b/50%25?endpoint=https%3A%2F%2FS3.Example.com", dest.Dest{
+			Destination: segment.Destination{
+				ID:       "s3://bucket/a b/50%25?endpoint=https://s3.example.com",
+				Spec:     "s3://bucket/a b/50%25?endpoint=https://s3.example.com",
+				Required: true,
+			},
+			Kind: dest.S3, Bucket: "bucket", Prefix: "a b/50%", Endpoint: "https://s3.example.com",
+		}},
+	} {
+		got, err := dest.Parse(c.in, "/home/u")
+		if err != nil {
+			t.Errorf("%s: %v", c.in, err)
+			continue
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: %s", c.in, d)
+		}
+		again, err := dest.Parse(got.Spec, "/elsewhere")
+		if d := cmp.Diff(got, again); err != nil || d != "" {
+			t.Errorf("%s: its spec %q reads as something else: %v %s", c.in, got.Spec, err, d)
+		}
+	}
+}
+
+// Every refusal is one line that says what would be right, and repeats nothing that could be a password.
+func TestI10_RefusalsNameTheCureAndNoSecret(t *testing.T) {
+	const secret = "hunter2"
+	for _, c := range []struct{ in, want string }{
+		{"", "file:PATH"},
+		{"file:", "file:PATH"},
+		{"file://nas/share", "mount it"},
+		{"file:~/archive", "whole path"},
+		{"~/archive", "whole path"},
+		{"/srv/archive?requird=false", "known are required, verify"},
+		{"/srv/archive?required=no", "true or false"},
+		{"/srv/archive?required", "true or false"},
+		{"/srv/archive?verify=maybe", "sum"},
+		{"/srv/archive?endpoint=http://x", "known are required"},
+		{"/srv/what?ever/archive", "no option"},
+		{"/srv/arch\x00ive", "control character"},
+		{"/srv/arch\x1b[31mive", "control character"},
+		{"/srv/\xff", "UTF-8"},
+		{"s3:bucket", "two slashes"},
+		{"s3://", "names no bucket"},
+		{"s3:///prefix", "names no bucket"},
+		{"s3://b", "3 to 63"},
+		{"s3://bucket/a/../b", `".."`},
+		{"s3://bucket/a//b", "empty part"},
+		{"s3://bucket/%zz", "%25"},
+		{"s3://bucket/%00", "control character"},
+		{"s3://AKIA:" + secret + "@bucket/live", "AWS_SECRET_ACCESS_KEY"},
+		{"s3://bucket?secret_key=" + secret, "known are endpoint, region, required, verify"},
+		{"s3://bucket?endpoint=http://u:" + secret + "@host", "AWS_SECRET_ACCESS_KEY"},
+		{"s3://bucket?endpoint=127.0.0.1:9000", "http://HOST"},
+		{"s3://bucket?endpoint=ftp://host", "http://HOST"},
+		{"s3://bucket?endpoint=http://", "http://HOST"},
+		{"s3://bucket?endpoint=http://host/path", "no path"},
+		{"s3://bucket?region=a/b", "eu-central-1"},
+		{"s3://bucket?region=a&region=b", "twice"},
+		{"s3://bucket?endpoint=%zz", "percent"},
+		{"webdav+https://u:" + secret + "@host/path", "not in this version"},
+		{"sftp://u:" + secret + "@host/path", "not in this version"},
+		{"rclone:remote:path", "not in this version"},
+		{"bilibili:?cookies=" + secret, "not in this version"},
+		{"ftp://u:" + secret + "@host/", "no kind of target"},
+		{"C:archive", "no kind of target"},
+	} {
+		d, err := dest.Parse(c.in, "/home/u")
+		if err == nil {
+			t.Errorf("%q was taken: %+v", c.in, d)
+			continue
+		}
+		if !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), secret) || strings.ContainsAny(err.Error(), "\n\x1b\x00") {
+			t.Errorf("%q: %q does not say %q, or says too much", c.in, err, c.want)
+		}
+	}
+	if _, err := dest.Parse("archive", "/home/what?"); err == nil {
+		t.Error("a folder with a question mark cannot be written down again")
+	}
+}
+
+func TestParseAll(t *testing.T) {
+	all, err := dest.ParseAll([]string{"a", "s3://bucket/live"}, "/home/u")
+	if err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	if _, err := dest.ParseAll([]string{"a", "file:/home/u/a?required=false"}, "/home/u"); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("one folder as two targets: %v", err)
+	}
+	if _, err := dest.ParseAll([]string{"a", "ftp:b"}, "/home/u"); err == nil {
+		t.Error("a bad one was taken")
+	}
+}
+
+func TestBuild(t *testing.T) {
+	base := t.TempDir()
+	data := filepath.Join(base, "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range []string{"archive", "s3://bucket/live?endpoint=http://127.0.0.1:1"} {
+		d, err := dest.Parse(spec, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := d.Build(t.Context(), dest.Env{Data: data, Version: "1.2.3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target.ID() != d.ID {
+			t.Errorf("%s is called %s", d.ID, target.ID())
+		}
+		if linked := target.Limits().MinChunk == 0; linked != (d.Kind == dest.File) {
+			t.Errorf("%s: limits %+v", spec, target.Limits())
+		}
+		if err := target.(interface{ Close() error }).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if target, err := (dest.Dest{Kind: "ftp"}).Build(t.Context(), dest.Env{}); err == nil || target != nil {
+		t.Error("a target of no kind was made")
+	}
+}
+
+// What is taken can be written down and read again, and names the same place.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"a", "file:/a?required=false", "s3://bucket/p?endpoint=http://h:1&region=r&verify=read", "s3://bucket/%25%3f?endpoint=https://[::1]:9", "sftp://x", "file:////"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := dest.Parse(s, "/base")
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%q: more than a line: %q", s, err)
+			}
+			return
+		}
+		again, err := dest.Parse(d.Spec, "/other")
+		if diff := cmp.Diff(d, again); err != nil || diff != "" {
+			t.Fatal(fmt.Sprintf("%q became %q, which reads as something else: %v", s, d.Spec, err), diff)
+		}
+	})
+}
