@@ -35,7 +35,7 @@ lint:
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
 	if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	$(GO) vet ./...
-	cd e2e && $(GO) vet ./...
+	cd e2e && $(GO) vet -tags image ./...
 
 test: setup lint test-root test-e2e test-image ## everything
 	@e2e/summary.sh $(LOG)/root.log $(LOG)/e2e.log $(LOG)/image.log
@@ -51,11 +51,11 @@ FORCE:
 
 test-e2e: $(LIVEREC_BIN) ## the built program as a user sees it
 	@mkdir -p $(LOG)
-	cd e2e && $(GO) test -count=1 -timeout 12m -parallel 6 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
+	cd e2e && $(GO) test -count=1 -timeout 12m -parallel 12 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
 
 test-image: ## builds the Dockerfile and runs what comes out, without any engine
 	@mkdir -p $(LOG)
-	cd e2e && LIVEREC_IMAGE=1 $(GO) test -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log)
+	cd e2e && $(GO) test -tags image -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log)
 
 bench: setup $(LIVEREC_BIN) ## one table, ratios to curl
 	cd e2e && $(GO) run ./bench
