@@ -1,0 +1,58 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Reader reads the ledger of a data folder while another process may be writing it. It creates no folder and changes
+// nothing that anybody can see in the ledger.
+type Reader struct {
+	view
+	path string
+}
+
+// OpenReader opens the ledger below the data folder at path for reading. ErrAbsent: there is none, and nothing was
+// made. ErrNewer: it is newer than this program.
+func OpenReader(path string) (*Reader, error) {
+	name := filepath.Join(path, dbName)
+	fi, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && fi.Size() == 0 && !exists(name+"-wal") {
+		return nil, fmt.Errorf("open the ledger in %s: %w", path, ErrAbsent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
+	}
+	r := &Reader{path: path}
+	if r.db, err = openReader(abs, 2); err != nil {
+		return nil, err
+	}
+	newest := len(shipped())
+	version, err := schema(context.Background(), r.db, newest)
+	switch {
+	case err != nil:
+	case version == 0:
+		err = ErrAbsent // its first start has not come that far
+	case version < newest:
+		err = fmt.Errorf("it has schema %d and this program reads %d: it is brought up to date when this liverec records next", version, newest)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the ledger in %s: %w", path, err), r.db.Close())
+	}
+	return r, nil
+}
+
+// Running tells which process holds the data folder now; ok is false if none does.
+func (r *Reader) Running() (pid int, since time.Time, ok bool) { return Running(r.path) }
+
+// Close ends the reading.
+func (r *Reader) Close() error { return r.view.close() }
