@@ -12,7 +12,8 @@ import (
 type Source interface {
 	// Run returns when ctx is done, the stream ends or the connection fails. It does not retry, it does not close
 	// out, and it gives up ownership of each batch that it sends. io.EOF (wrapped) means that the server ended the
-	// response as HTTP wants it to be ended; everything else is a broken connection. Run is called once.
+	// response as HTTP wants it to be ended; everything else is a broken connection. Run is called once. The
+	// receiver takes from out until Run has returned, also after ctx is done, so a send need not be given up.
 	Run(ctx context.Context, out chan<- *media.Batch) error
 	// Host says where it comes from, for logs and host scores.
 	Host() string

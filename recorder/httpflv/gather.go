@@ -1,0 +1,69 @@
+package httpflv
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/liverec/liverec/pkg/backoff"
+)
+
+const (
+	// gatherFor is how long bytes may gather in the socket between two reads.
+	gatherFor = 100 * time.Millisecond
+	// gatherBelow is the size of a read from which on there is no waiting: there is more where that came from.
+	gatherBelow = 128 << 10
+	// probeEvery is how often a nap is half as long: if just as much arrives in half the time, it is not the sender
+	// that sets the pace but our own receive window, and the naps stop for a while.
+	probeEvery = 16
+	// awakeFor is how long the naps stop then. The kernel widens the window meanwhile.
+	awakeFor = 2 * time.Second
+	// probeFloor is what a nap must gather for the comparison to mean anything: no window is smaller than that.
+	probeFloor = 32 << 10
+)
+
+// gatherer is a reader that waits before it reads, so that one wake-up serves many small packets. It belongs to one
+// goroutine.
+type gatherer struct {
+	r   io.Reader
+	nap func(time.Duration) bool // false: asked to stop
+	now func() time.Time
+
+	last  time.Time // end of the last read
+	small bool      // the last read drained the socket
+	naps  int
+	usual float64   // bytes that a whole nap gathers, smoothed
+	awake time.Time // no naps until then
+}
+
+func newGatherer(ctx context.Context, r io.Reader) *gatherer {
+	return &gatherer{r: r, nap: func(d time.Duration) bool { return backoff.Sleep(ctx, d) }, now: time.Now}
+}
+
+func (g *gatherer) Read(p []byte) (int, error) {
+	var napped time.Duration
+	if g.small {
+		now := g.now()
+		if wait := g.last.Add(gatherFor).Sub(now); wait > 0 && !now.Before(g.awake) {
+			if g.naps++; g.naps%probeEvery == 0 {
+				wait /= 2
+			}
+			if !g.nap(wait) {
+				return 0, context.Canceled
+			}
+			napped = wait
+		}
+	}
+	n, err := g.r.Read(p)
+	g.last = g.now()
+	// A read that filled what it was given says nothing about the socket: only the room in p was small.
+	g.small = n < gatherBelow && n < len(p)
+	switch {
+	case napped == 0 || n <= 0:
+	case g.naps%probeEvery != 0:
+		g.usual += (float64(n) - g.usual) / 4
+	case g.usual >= probeFloor && float64(n) >= 0.8*g.usual:
+		g.awake = g.last.Add(awakeFor)
+	}
+	return n, err
+}

@@ -1,0 +1,184 @@
+package httpflv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media/flv"
+)
+
+const (
+	dialTimeout   = 5 * time.Second
+	headerTimeout = 8 * time.Second
+	// firstTimeout is how long the first bytes of the body may take: they say what it is.
+	firstTimeout = 10 * time.Second
+	// maxHops is how many redirects are followed.
+	maxHops = 10
+	// readBuffer is what one system call can take out of the socket.
+	readBuffer = 256 << 10
+)
+
+// Config says what to open.
+type Config struct {
+	URL    string      // http or https; user info in it becomes Basic authorisation
+	Header http.Header // sent with the request: User-Agent, Referer, Cookie …; kept from other hosts after a redirect
+	Idle   time.Duration
+	// Dial replaces the network; nil: TCP. For tests in memory.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Open sends the one GET and waits for the first bytes of the answer. The Source that it returns holds the open
+// connection with those bytes in it: Run it or Close it. An answer that is not 200 is a *StatusError, one that is not
+// FLV a *ContentError; everything else means that nobody could be asked. ctx bounds Open alone.
+//
+// No error text holds the URL: it may carry a signature.
+func Open(ctx context.Context, cfg Config) (*Source, error) {
+	if cfg.Idle <= 0 {
+		cfg.Idle = 10 * time.Second
+	}
+	u, err := url.Parse(cfg.URL)
+	if err != nil {
+		return nil, errors.New("the URL cannot be read")
+	}
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Source{cancel: cancel, idle: cfg.Idle, host: u.Host}
+	stop := context.AfterFunc(ctx, cancel)
+	defer stop()
+	if err := s.open(life, u, cfg); err != nil {
+		s.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("open stream: %w", ctx.Err())
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Source) open(ctx context.Context, u *url.URL, cfg Config) error {
+	dial := cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+	}
+	// Without ForceAttemptHTTP2 it speaks HTTP/1.1: one long response would only be held back by HTTP/2's flow control.
+	s.transport = &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dial,
+		TLSHandshakeTimeout:   dialTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		ReadBufferSize:        readBuffer,
+		WriteBufferSize:       4 << 10,
+		MaxIdleConns:          1,
+		IdleConnTimeout:       time.Second,
+		DisableCompression:    true,
+	}
+	client := &http.Client{Transport: s.transport, CheckRedirect: redirect()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return errors.New("the URL cannot be read")
+	}
+	for k, v := range cfg.Header {
+		req.Header[http.CanonicalHeaderKey(k)] = v
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set("Accept", "*/*")
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "liverec")
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("connect: %w", plain(err))
+	}
+	s.body = res.Body
+	s.host = res.Request.URL.Host
+	if res.StatusCode != http.StatusOK {
+		return &StatusError{Code: res.StatusCode, Status: status(res)}
+	}
+	return s.sniff()
+}
+
+// sniff waits for the first bytes and refuses what is not FLV.
+func (s *Source) sniff() error {
+	var late atomic.Bool
+	timer := time.AfterFunc(firstTimeout, func() {
+		late.Store(true)
+		s.cancel()
+	})
+	defer timer.Stop()
+	buf := make([]byte, 0, 4<<10)
+	for !settled(buf) {
+		n, err := s.body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == nil {
+			continue
+		}
+		if late.Load() {
+			if len(buf) == 0 {
+				return fmt.Errorf("no byte for %v after the answer", firstTimeout)
+			}
+			break
+		}
+		if !errors.Is(err, io.EOF) && len(buf) == 0 {
+			return fmt.Errorf("read first bytes: %w", plain(err))
+		}
+		break // what there is must do
+	}
+	if c := sniff(buf); c != flv.FLVContent {
+		return &ContentError{Content: c, First: buf[:min(len(buf), 64)]}
+	}
+	s.first = buf
+	return nil
+}
+
+// redirect follows at most maxHops hops, none of them twice, to http and https only. What was meant for one host is
+// kept from the next.
+func redirect() func(req *http.Request, via []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		if len(via) > maxHops {
+			return fmt.Errorf("more than %d redirects", maxHops)
+		}
+		if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+			return fmt.Errorf("redirected to a %q address", req.URL.Scheme)
+		}
+		if req.URL.Scheme == "http" && via[0].URL.Scheme == "https" {
+			return errors.New("redirected from https to http")
+		}
+		for _, v := range via {
+			if v.URL.String() == req.URL.String() {
+				return errors.New("redirected in a circle")
+			}
+		}
+		if !strings.EqualFold(req.URL.Host, via[0].URL.Host) {
+			req.Header.Del("Cookie")
+			req.Header.Del("Authorization")
+			req.Header.Del("Referer")
+		}
+		return nil
+	}
+}
+
+// plain takes the URL and the socket addresses out of an error of the network: the one may hold a signature, the
+// others differ from attempt to attempt, so that the same trouble would never look the same twice.
+func plain(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Err != nil {
+		err = fmt.Errorf("%s: %w", e.Op, e.Err)
+	}
+	return err
+}
+
+func status(res *http.Response) string {
+	if t := http.StatusText(res.StatusCode); t != "" {
+		return fmt.Sprintf("%d %s", res.StatusCode, t)
+	}
+	return fmt.Sprintf("status %d", res.StatusCode)
+}

@@ -1,0 +1,100 @@
+package httpflv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/recorder"
+)
+
+var _ recorder.Source = (*Source)(nil)
+
+// Source is one open HTTP-FLV connection.
+type Source struct {
+	cancel    context.CancelFunc // ends the request, and with it a read that blocks
+	transport *http.Transport
+	body      io.ReadCloser
+	first     []byte // what Open has read already
+	idle      time.Duration
+	host      string
+}
+
+// Host is where the bytes come from, after redirects: "host:port".
+func (s *Source) Host() string { return s.host }
+
+// Close hangs up.
+func (s *Source) Close() error {
+	s.cancel()
+	if s.body != nil {
+		s.body.Close() // its error is that of a connection which nobody wants any more
+	}
+	if s.transport != nil {
+		s.transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+// Run reads until ctx is done, the stream ends (io.EOF, wrapped), or the connection fails or stays silent for too
+// long. It sends one batch per read, also when ctx is done meanwhile: what was received is recorded. It hangs up at
+// the end.
+func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
+	defer s.Close()
+	defer context.AfterFunc(ctx, s.cancel)()
+
+	var silent atomic.Bool
+	watch := time.AfterFunc(s.idle, func() {
+		silent.Store(true)
+		s.cancel()
+	})
+	defer watch.Stop()
+
+	gather := newGatherer(ctx, s.body)
+	r := io.MultiReader(bytes.NewReader(s.first), &watched{gather, watch, s.idle})
+	d := flv.NewDemuxer(flv.DemuxerConfig{})
+	var err error
+	for err == nil {
+		var b *media.Batch
+		if b, err = d.Fill(r); b != nil {
+			watch.Stop() // while the receiver is slow, the silence is our own
+			out <- b
+			watch.Reset(s.idle)
+		}
+	}
+	if b := d.Close(); b != nil {
+		out <- b
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case silent.Load():
+		return fmt.Errorf("no byte for %v", s.idle)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("source closed the connection: %w", io.EOF)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("source broke off: %w", err)
+	}
+	return plain(err)
+}
+
+// watched puts the silence off at each byte.
+type watched struct {
+	r     io.Reader
+	watch *time.Timer
+	idle  time.Duration
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if n > 0 {
+		w.watch.Reset(w.idle)
+	}
+	return n, err
+}

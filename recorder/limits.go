@@ -1,0 +1,43 @@
+package recorder
+
+import (
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+)
+
+// What one room may hold in memory.
+const (
+	// queueBatches is the capacity of the channel between the loop and the writer.
+	queueBatches = 16
+	// QueueBytes bounds the slabs in that channel and in the writer's hand together.
+	QueueBytes = queueBatches * media.SlabSize
+	// writeBuffer is what the writer gathers for one write(2).
+	writeBuffer = 256 << 10
+	// MemoryPerRoom is what a live room holds at the most: the queue, a slab that is being filled, a slab that waits
+	// in the loop, the write buffer, and one packet that is too large for a slab.
+	MemoryPerRoom = QueueBytes + 2*media.SlabSize + writeBuffer + media.MaxBody
+)
+
+// How long things may take. flushEvery plus the reader's own gathering stays well below the second that a kill may
+// cost.
+const (
+	flushEvery  = 400 * time.Millisecond // oldest byte in the write buffer
+	syncEvery   = time.Second            // between two fsyncs of the open part, if something is new
+	extendEvery = 5 * time.Second        // between two notes to the ledger, unless a chunk border was passed
+	chunkStep   = 5 << 20                // smallest chunk of any target: passing a multiple of it is news
+	patchEvery  = 10 * time.Second       // the index in the head
+
+	stallLimit  = 2 * time.Second  // the reader waits so long for the disk, then media is given up
+	mediaLimit  = 15 * time.Second // no retained frame: another connection
+	slowWindow  = time.Minute      // less than slowBytes in it: another connection
+	slowBytes   = 10 << 10 * 60
+	liveLimit   = 10 * time.Second        // "live" is only said while media came so recently
+	beginWait   = 1500 * time.Millisecond // a cut waits so long for the ledger to begin the next part
+	stopLimit   = 5 * time.Second         // from the stop to the last seal
+	askLimit    = 20 * time.Second        // one question to a site
+	forcedAfter = 30 * time.Second        // without a key frame a part ends so long after its limit, or at twice the limit
+	shortest    = 5 * time.Second         // no part is cut shorter by time
+	gopMemory   = 32                      // GOPs whose largest one predicts the next
+	diskRetry   = 5 * time.Second         // between two looks at a full disk
+)

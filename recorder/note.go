@@ -1,0 +1,56 @@
+package recorder
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// noteVersion is raised when an old note cannot be read any more. A note that cannot be read is no harm: the part is
+// sealed as it is.
+const noteVersion = 1
+
+// note is capture's message to its next process: Extent.State. It is true for the file up to Size, and whatever was
+// written behind that is read back from the file.
+type note struct {
+	Version int    `json:"v"`
+	Seq     uint32 `json:"seq"` // of the part that Base, Size, Frames and Content are of
+	Head    int64  `json:"head"`
+	Base    int64  `json:"base"` // output time of the file's time 0, ms
+	Size    int64  `json:"size"` // bytes of the file
+	Frames  int64  `json:"frames"`
+	Content uint64 `json:"content"`
+	// Closed says that the part will not grow any more, and why; Place is its duration then, in ms.
+	Closed segment.Cause `json:"closed,omitempty"`
+	Place  int64         `json:"place,omitempty"`
+
+	// Cuts says why the newest parts before this one ended; a crash may have come before their seal.
+	Cuts map[uint32]segment.Cause `json:"cuts,omitempty"`
+
+	Repair repair.State    `json:"repair"`
+	Adjust segment.Account `json:"adjust"` // what the Segmenter and the reader know beyond the Repairer's account
+
+	Gaps    int   `json:"gaps"`
+	GapTime int64 `json:"gap_ms"`
+}
+
+func (n note) encode() []byte {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(fmt.Sprintf("recorder: a note of plain numbers cannot be written: %v", err))
+	}
+	return b
+}
+
+// readNote reads a note; ok is false if there is none that can be used.
+func readNote(b []byte) (n note, ok bool) {
+	if len(b) == 0 || json.Unmarshal(b, &n) != nil || n.Version != noteVersion {
+		return note{}, false
+	}
+	return n, true
+}
+
+func ms(v int64) time.Duration { return time.Duration(v) * time.Millisecond }

@@ -1,0 +1,408 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/liverec/liverec/pkg/backoff"
+	"github.com/liverec/liverec/pkg/durable"
+	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// whyDown is the reason of a gap that our own absence made.
+const whyDown = "liverec was not running"
+
+// leftovers are the parts of a session that are not sealed, in order of Seq.
+func leftovers(e segment.Entry) []segment.Segment {
+	parts := slices.Clone(e.Left)
+	if e.Open != nil {
+		parts = append(parts, *e.Open)
+	}
+	slices.SortFunc(parts, func(a, b segment.Segment) int { return int(a.ID.Seq) - int(b.ID.Seq) })
+	return parts
+}
+
+// hasMedia looks whether there is a frame in a part, wherever its file is. absent: there is no file.
+func hasMedia(dir *durable.Dir, seg segment.Segment) (media, renamed, absent bool, err error) {
+	f, err := dir.Read(seg.Path)
+	if err == nil {
+		f.Close()
+		return true, true, false, nil // nothing gets its name without a frame
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, false, false, err
+	}
+	f, err = dir.Read(seg.Path + segment.PartSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, true, nil
+	}
+	if err != nil {
+		return false, false, false, err
+	}
+	defer f.Close()
+	if seg.VideoFrames+seg.AudioFrames > 0 {
+		return true, false, false, nil // the ledger was told after an fsync
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return false, false, false, fmt.Errorf("measure %s: %w", seg.Path, err)
+	}
+	s, err := flv.Scan(f, fi.Size(), flv.ScanConfig{})
+	if errors.Is(err, flv.ErrNotFLV) {
+		return false, false, false, nil
+	}
+	if err != nil {
+		return false, false, false, err
+	}
+	return s.Video.Frames+s.Audio.Frames > 0, false, false, nil
+}
+
+// settle brings everything of a session to its end that a crash left unsealed, but for the part that can be gone on
+// with, which is returned. next is the number of the next part to begin.
+func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segment.Segment, next uint32, err error) {
+	parts := leftovers(e)
+	next = max(e.NextSeq, 1)
+	// From the end: what was begun and has no frame is taken back (K1), its number is used again.
+	for len(parts) > 0 {
+		last := parts[len(parts)-1]
+		media, renamed, _, err := hasMedia(deps.Dir, last)
+		if err != nil {
+			return nil, 0, err
+		}
+		if media {
+			if !renamed && !(n.Seq == last.ID.Seq && n.Closed != segment.CutNone) {
+				open = &last
+				parts = parts[:len(parts)-1]
+			}
+			break
+		}
+		if err := deps.Dir.Remove(last.Path + segment.PartSuffix); err != nil {
+			return nil, 0, err
+		}
+		if err := deps.Journal.Void(ctx, last.ID); err != nil {
+			return nil, 0, fmt.Errorf("void %s: %w", last.ID, err)
+		}
+		deps.Log.Info().Str("session", string(last.ID.Session)).Uint32("seq", last.ID.Seq).Msg("recovery: empty segment taken back")
+		next = last.ID.Seq
+		parts = parts[:len(parts)-1]
+	}
+	for i, seg := range parts {
+		later := open
+		if i+1 < len(parts) {
+			later = &parts[i+1]
+		}
+		if err := settleOne(ctx, deps, seg, causeOf(deps.Dir, seg, later, n), n); err != nil {
+			return nil, 0, err
+		}
+	}
+	return open, next, nil
+}
+
+// settleOne finishes and seals one part.
+func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note) error {
+	done, media, err := finish(ctx, deps.Dir, seg, cause, n)
+	if err != nil {
+		return fmt.Errorf("finish %s: %w", seg.ID, err)
+	}
+	if !media {
+		if err := deps.Journal.Void(ctx, seg.ID); err != nil {
+			return fmt.Errorf("void %s: %w", seg.ID, err)
+		}
+		return nil
+	}
+	if err := deps.Journal.Seal(ctx, done); err != nil {
+		return fmt.Errorf("seal %s: %w", seg.ID, err)
+	}
+	deps.Log.Info().Str("session", string(seg.ID.Session)).Uint32("seq", seg.ID.Seq).Int64("bytes", done.Size).
+		Str("cut", string(done.Cut)).Msg("recovery: segment sealed")
+	select {
+	case deps.Progress <- segment.Progress{ID: done.ID, Durable: done.Size, Sealed: true}:
+	default:
+	}
+	return nil
+}
+
+// causeOf is why a part ended that no one will write to any more: as it was written down, else as far as can be seen.
+func causeOf(dir *durable.Dir, seg segment.Segment, later *segment.Segment, n note) segment.Cause {
+	if n.Seq == seg.ID.Seq && n.Closed != segment.CutNone {
+		return n.Closed
+	}
+	if c := n.Cuts[seg.ID.Seq]; c != segment.CutNone {
+		return c
+	}
+	if later == nil {
+		return segment.CutRecovered
+	}
+	a, aok := configsOf(dir, seg)
+	b, bok := configsOf(dir, *later)
+	if aok && bok && !(bytes.Equal(a.video, b.video) && bytes.Equal(a.audio, b.audio)) {
+		return segment.CutHeader
+	}
+	return segment.CutTime
+}
+
+// configsOf reads the codec configuration in the head of a part.
+func configsOf(dir *durable.Dir, seg segment.Segment) (configs, bool) {
+	f, err := dir.Read(seg.Path)
+	if err != nil {
+		if f, err = dir.Read(seg.Path + segment.PartSuffix); err != nil {
+			return configs{}, false
+		}
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return configs{}, false
+	}
+	s, err := flv.Scan(f, min(fi.Size(), 1<<20), flv.ScanConfig{})
+	if err != nil {
+		return configs{}, false
+	}
+	return configs{video: s.Config.Video, audio: s.Config.Audio}, true
+}
+
+// adopt goes on with the broadcast that an earlier process did not end, if the room was heard no longer than the grace
+// ago; everything older of this room is brought to its end.
+func (c *capture) adopt(ctx context.Context) error {
+	again := backoff.New(backoff.Policy{First: 100 * time.Millisecond, Max: 5 * time.Second})
+	for {
+		err := c.tryAdopt(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		c.log.Error().Err(err).Msg("what an earlier run left cannot be gone on with yet, it is tried again")
+		c.view.set(StateWaiting, err.Error())
+		if !again.Wait(ctx, err) {
+			return nil
+		}
+	}
+}
+
+func (c *capture) tryAdopt(ctx context.Context) error {
+	entries, err := c.deps.Journal.Unended(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the ledger for broadcasts that have not ended: %w", err)
+	}
+	entries = slices.DeleteFunc(entries, func(e segment.Entry) bool { return e.Session.Room.ID != c.cfg.Room.ID })
+	slices.SortFunc(entries, func(a, b segment.Entry) int { return bytes.Compare([]byte(a.Session.ID), []byte(b.Session.ID)) })
+	for i, e := range entries {
+		t, err := c.restore(ctx, e)
+		if err != nil {
+			return err
+		}
+		c.take = t
+		if i+1 < len(entries) || !time.Now().Before(c.deadline()) {
+			c.end(segment.CutRecovered)
+			continue
+		}
+		c.log.Info().Str("session", string(e.Session.ID)).Bool("open", t.seg.part != nil).Msg("recovery: broadcast goes on where it was")
+		c.view.wrote(t.seg)
+		c.view.change(func(s *Snapshot) {
+			s.Gaps, s.GapTime, s.Streamer, s.Title = t.seg.gaps, t.seg.gapTime, e.Session.Streamer, e.Session.Title
+		})
+	}
+	return nil
+}
+
+// restore makes a broadcast of an earlier process to one of this: what is unsealed is settled, the open part is open
+// again, the Repairer knows the last frames.
+func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
+	n, noted := readNote(e.State)
+	open, next, err := settle(ctx, c.deps, e, n)
+	if err != nil {
+		return nil, err
+	}
+	t := &take{c: c, heard: e.Session.Heard, why: whyDown, live: Live{Streamer: e.Session.Streamer, Title: e.Session.Title}}
+	t.seg = c.newSegmenter(t)
+	s := t.seg
+	s.session, s.next, s.heard = e.Session.ID, next, e.Session.Heard
+	s.adjust, s.gaps, s.gapTime = n.Adjust, n.Gaps, ms(n.GapTime)
+	s.lost = lost{wait: true, why: whyDown}
+	if n.Cuts != nil {
+		s.cuts = n.Cuts
+	}
+	s.lastSeq, s.lastEnd = next-1, 0
+	if n.Seq == s.lastSeq {
+		s.lastEnd = ms(n.Place)
+	}
+	if noted {
+		s.last = n
+	}
+	state := n.Repair
+	var tail []repair.TailTag
+	if open != nil {
+		p, tags, err := reopen(c.deps.Dir, *open, n)
+		switch {
+		case errors.Is(err, errDamaged):
+			c.log.Error().Err(err).Str("session", string(s.session)).Uint32("seq", open.ID.Seq).Msg("recovery: part is kept as it is")
+			if err := settleOne(ctx, c.deps, *open, segment.CutRecovered, n); err != nil {
+				return nil, err
+			}
+			s.next, s.lastSeq = open.ID.Seq+1, open.ID.Seq
+		case err != nil:
+			return nil, err
+		case p == nil:
+			return nil, fmt.Errorf("open %s: it had frames a moment ago", open.ID)
+		default:
+			tail = tags
+			c.clerk.count(1)
+			s.part, s.recovered, s.lost.wait = p, true, false
+			s.next, s.lastSeq, s.begunHead = open.ID.Seq+1, open.ID.Seq-1, p.seg.Head
+			p.wished = p.file.Size()
+			if !noted || n.Seq != open.ID.Seq {
+				state = c.stateFrom(p, n, tail, e.Session.Heard)
+			}
+		}
+	} else {
+		tail = c.lastTail(s, n)
+	}
+	if state.Version == 0 {
+		t.rep = repair.New(repair.Config{}, s)
+		return t, nil
+	}
+	t.rep = repair.Restore(repair.Config{}, s, state, tail)
+	cfg := t.rep.Configs()
+	s.configs = configs{bytes.Clone(cfg.Video.Body), bytes.Clone(cfg.Audio.Body), bytes.Clone(cfg.Script)}
+	if out := int64(-1); len(tail) > 0 {
+		for _, x := range tail {
+			out = max(out, x.Out)
+		}
+		s.lastOut = out
+	}
+	return t, nil
+}
+
+// stateFrom makes a state for a part whose own note did not come to the ledger any more: what the note before says of
+// the clock, and the configuration from the file.
+func (c *capture) stateFrom(p *part, n note, tail []repair.TailTag, heard time.Time) repair.State {
+	s := n.Repair
+	if s.Version == 0 {
+		s = repair.State{Version: repair.StateVersion, Last: [2]int64{-1, -1}, LastAt: heard.UnixMilli()}
+		if len(tail) > 0 {
+			s.Edge = heard.UnixMilli() - tail[len(tail)-1].Out
+		}
+	}
+	if cfg, ok := configsOf(c.deps.Dir, p.seg); ok {
+		s.Video, s.Audio = cfg.video, cfg.audio
+	}
+	return s
+}
+
+// lastTail reads the end of the last sealed part back, if it still lies here: a source that repeats its last seconds is
+// recognised by it.
+func (c *capture) lastTail(s *Segmenter, n note) []repair.TailTag {
+	if s.lastSeq == 0 || n.Seq != s.lastSeq {
+		return nil
+	}
+	f, err := c.deps.Dir.Read(s.name(s.lastSeq).Path)
+	if err != nil {
+		return nil // it is safe elsewhere already
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	m, err := measure(f, fi.Size(), s.name(s.lastSeq), n)
+	if err != nil {
+		return nil
+	}
+	return m.tail
+}
+
+// RecoverConfig says how what other runs left is brought to its end.
+type RecoverConfig struct {
+	Grace time.Duration // of the earlier run; default 60 s
+	Now   bool          // whoever asks does not wait for the grace: every broadcast ends
+}
+
+// Recover brings everything of rooms that are not recorded by this run (keep) to its end: what was begun and never
+// written is taken back, interrupted seals are finished, open parts are sealed as recovered. Broadcasts whose grace is
+// over end; the others are left to the Service that is returned, which ends them in their time. The rooms in keep are
+// left to their Recorders, who go on in the open part (K1-K4).
+func Recover(ctx context.Context, cfg RecoverConfig, deps Deps, keep map[segment.RoomID]bool) (*Rest, error) {
+	if cfg.Grace <= 0 {
+		cfg.Grace = time.Minute
+	}
+	entries, err := deps.Journal.Unended(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the ledger for broadcasts that have not ended: %w", err)
+	}
+	rest := &Rest{cfg: cfg, deps: deps}
+	var errs []error
+	for _, e := range entries {
+		if keep[e.Session.Room.ID] {
+			continue
+		}
+		if err := rest.bring(ctx, e); err != nil {
+			errs = append(errs, fmt.Errorf("recover %s of room %s: %w", e.Session.ID, e.Session.Room.Name, err))
+		}
+	}
+	return rest, errors.Join(errs...)
+}
+
+// Rest is what Recover could not end because the grace of its broadcast is not over.
+type Rest struct {
+	cfg  RecoverConfig
+	deps Deps
+	due  []Report
+}
+
+// String names the service.
+func (r *Rest) String() string { return "broadcasts of earlier runs" }
+
+// Empty reports whether there is nothing to wait for.
+func (r *Rest) Empty() bool { return len(r.due) == 0 }
+
+// bring seals what is left of a session, and ends it if it is time.
+func (r *Rest) bring(ctx context.Context, e segment.Entry) error {
+	room := &Recorder{cfg: Config{Room: e.Session.Room, Grace: r.cfg.Grace}, deps: r.deps, log: r.deps.Log.With().Str("room", e.Session.Room.Name).Logger(), view: &view{}}
+	if err := room.cfg.Validate(); err != nil {
+		return err
+	}
+	c := newCapture(ctx, room)
+	defer c.finish()
+	t, err := c.restore(ctx, e)
+	if err != nil {
+		return err
+	}
+	c.take = t
+	if r.cfg.Now || !time.Now().Before(c.deadline()) {
+		c.end(segment.CutRecovered)
+		return nil
+	}
+	c.stop()
+	r.due = append(r.due, Report{Session: e.Session.ID, At: e.Session.Heard, Account: t.account(), Gaps: t.seg.gaps, GapTime: t.seg.gapTime})
+	return nil
+}
+
+// Run ends each broadcast when its grace is over. It returns when all are ended or ctx is done.
+func (r *Rest) Run(ctx context.Context) error {
+	slices.SortFunc(r.due, func(a, b Report) int { return a.At.Compare(b.At) })
+	again := backoff.New(backoff.Policy{First: time.Second, Max: 10 * time.Second})
+	for len(r.due) > 0 {
+		rep := r.due[0]
+		if !backoff.Sleep(ctx, time.Until(rep.At.Add(r.cfg.Grace))) {
+			return nil
+		}
+		if err := r.deps.Journal.Leave(ctx, rep.Session, rep.At, rep.Account); err != nil {
+			r.deps.Log.Error().Err(err).Str("session", string(rep.Session)).Msg("broadcast of an earlier run cannot be ended yet, it is tried again")
+			if !again.Wait(ctx, err) {
+				return nil
+			}
+			continue
+		}
+		r.due = r.due[1:]
+		if r.deps.Ended != nil {
+			r.deps.Ended(rep)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,590 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/liverec/liverec/pkg/durable"
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// DiskError is trouble of our own disk. Everything that was whole before it is kept.
+type DiskError struct{ Err error }
+
+func (e *DiskError) Error() string { return "write media: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *DiskError) Unwrap() error { return e.Err }
+
+// Segmenter writes the output of a Repairer into parts and cuts them. It belongs to one goroutine at a time: the writer
+// while there is a connection, the recorder loop else. It takes no lock and waits for the ledger only before the first
+// frame of a part, which is begun ahead of the cut.
+//
+// I2: the bytes of a part at or above its head are appended and never change; the doorbell rings for what is fsynced.
+type Segmenter struct {
+	room   segment.Room
+	limit  int64 // ms
+	hard   int64 // ms: without a key frame
+	least  int64 // ms
+	most   int64 // bytes
+	dir    *durable.Dir
+	clerk  *clerk
+	sealer *sealer
+	log    zerolog.Logger
+	// enter finds the session to write into. It is called before the first part of a session.
+	enter   func(ctx context.Context, at time.Time) (segment.Entry, error)
+	repairs repairs
+	view    *view
+	split   atomic.Bool // somebody asked for a cut
+
+	ctx       context.Context // of the writes: hard
+	session   segment.SessionID
+	next      uint32          // number of the next part to begin
+	begun     *call           // its Begin, nil if nobody asked for it
+	beginning segment.Segment // that Begin
+	begunHead int64
+	part      *part
+	lastSeq   uint32        // of the part before the open one
+	lastEnd   time.Duration // its duration
+	spare     []byte        // write buffer of the next part
+	configs   configs
+	gops      gops
+	recovered bool // the open part is an earlier process's, and nothing was added to it
+	noteDue   bool
+	heard     time.Time // when the last written frame was received
+	lastOut   int64     // its output time
+	lost      lost
+	last      note                     // the last one
+	cuts      map[uint32]segment.Cause // of the newest closed parts: they may not be sealed yet
+	seen      time.Time                // when a video frame was written, or any frame of a room without video
+	adjust    segment.Account
+	gaps      int
+	gapTime   time.Duration
+}
+
+// configs is what the head of the next part is made from.
+type configs struct{ video, audio, script []byte }
+
+// lost is a stretch at the begin of a part that cannot be decoded because its key frame is elsewhere.
+type lost struct {
+	frames int64
+	from   int64 // output time
+	why    string
+	wait   bool // the next part must wait for a key frame
+}
+
+// repairs is the Repairer that feeds the Segmenter, as the Segmenter sees it.
+type repairs interface {
+	// State describes what was handed out so far.
+	State() repair.State
+	// Rebuild puts another Repairer in place of one whose Sink failed: it goes on from what is on the disk.
+	Rebuild(s repair.State, tail []repair.TailTag)
+}
+
+var _ repair.Sink = (*Segmenter)(nil)
+
+// Config takes the codec configuration: a new part begins with the next frame.
+func (s *Segmenter) Config(c repair.Configs) error {
+	if s.part != nil {
+		cause := segment.CutHeader
+		if s.recovered {
+			cause = segment.CutRecovered
+		}
+		if err := s.Close(cause); err != nil {
+			return err
+		}
+	}
+	s.configs = configs{bytes.Clone(c.Video.Body), bytes.Clone(c.Audio.Body), bytes.Clone(c.Script)}
+	s.lost.wait = false // a key frame is next, or the sound that belongs to it
+	s.gops.broken()
+	return nil
+}
+
+// Media writes one frame.
+func (s *Segmenter) Media(it *repair.Item) error {
+	start := it.Kind == media.Video && it.Key || len(s.configs.video) == 0
+	if s.part != nil {
+		if cause := s.before(it, start); cause != segment.CutNone {
+			if err := s.cut(cause); err != nil {
+				return err
+			}
+		}
+	}
+	if s.part == nil {
+		if s.lost.wait && !start {
+			s.lose(it)
+			return nil
+		}
+		if err := s.open(it); err != nil {
+			return err
+		}
+		s.found(it)
+	}
+	p := s.part
+	typ := flv.TagAudio
+	if it.Kind == media.Video {
+		typ = flv.TagVideo
+	}
+	if err := p.add(typ, it.Out, it.Body, it.Sum, it.Key, it.At); err != nil {
+		return s.fail(err)
+	}
+	s.heard, s.lastOut = it.At, it.Out
+	if it.Kind == media.Video || len(s.configs.video) == 0 {
+		s.seen = it.At
+	}
+	s.recovered = false
+	return nil
+}
+
+// before says whether the part must end before this frame, and why.
+func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
+	p := s.part
+	if start {
+		s.gops.begin(it.Out, p.size())
+	}
+	if p.frames == 0 {
+		return segment.CutNone
+	}
+	now := it.Out - p.base
+	switch {
+	case p.size()+int64(flv.TagOverhead+len(it.Body)) > s.most:
+		return segment.CutSize
+	case now >= s.hard:
+		return s.ifReady(segment.CutTime)
+	case !start:
+	case s.split.Load():
+		if cause := s.ifReady(segment.CutSplit); cause != segment.CutNone {
+			s.split.Store(false)
+			return cause
+		}
+	case p.size()+s.gops.largest() > s.most:
+		return s.ifReady(segment.CutSize)
+	case now+s.gops.longest() > s.limit && now >= s.least:
+		return s.ifReady(segment.CutTime)
+	}
+	return segment.CutNone
+}
+
+// ifReady gives the cause back if the next part is begun, or becomes so in a moment. Else the part grows on: a ledger
+// that does not answer costs a limit, not a frame.
+func (s *Segmenter) ifReady(c segment.Cause) segment.Cause {
+	s.prepare()
+	select {
+	case <-s.begun.done:
+		return c
+	default:
+	}
+	t := time.NewTimer(beginWait)
+	defer t.Stop()
+	select {
+	case <-s.begun.done:
+		return c
+	case <-t.C:
+		return segment.CutNone
+	case <-s.ctx.Done():
+		return segment.CutNone
+	}
+}
+
+func (s *Segmenter) name(seq uint32) segment.Segment {
+	id := segment.ID{Session: s.session, Seq: seq}
+	return segment.Segment{ID: id, Room: s.room.ID, Path: path.Join("media", string(s.session), id.Base()+".flv")}
+}
+
+// prepare tells the ledger that the next part begins, unless that was done.
+func (s *Segmenter) prepare() {
+	if s.begun != nil || s.session == "" {
+		return
+	}
+	seg := s.name(s.next)
+	seg.Start = time.Now().UTC()
+	seg.Head = s.begunHead
+	s.begun = s.clerk.begin("begin "+seg.ID.String(), func(ctx context.Context) error { return s.clerk.journal.Begin(ctx, seg) })
+	s.beginning = seg
+}
+
+// unprepare takes the next part back, because there will be none.
+func (s *Segmenter) unprepare() {
+	if s.begun == nil {
+		return
+	}
+	if !s.clerk.unbegin(s.begun) {
+		s.void(s.beginning, s.begun)
+	}
+	s.begun = nil
+}
+
+// void takes back a segment that was begun and has no frame. An attempt to write it may have left a file without one.
+// begin is its Begin, nil if that was certainly heard: else it is said again, which is harmless, so that there is
+// something to take back.
+func (s *Segmenter) void(seg segment.Segment, begin *call) {
+	s.clerk.say("void "+seg.ID.String(), func(ctx context.Context) error {
+		counted := begin == nil
+		if !counted {
+			select {
+			case <-begin.done:
+				counted = true
+			default:
+				if err := s.clerk.journal.Begin(ctx, seg); err != nil {
+					return err
+				}
+			}
+		}
+		if err := s.dir.Remove(seg.Path + segment.PartSuffix); err != nil {
+			return err
+		}
+		if err := s.clerk.journal.Void(ctx, seg.ID); err != nil {
+			return err
+		}
+		if counted {
+			s.clerk.count(-1)
+		}
+		return nil
+	})
+}
+
+// open begins a part with this frame.
+func (s *Segmenter) open(it *repair.Item) error {
+	head, err := flv.NewHead(flv.HeadConfig{Video: s.configs.video, Audio: s.configs.audio, Meta: metadata(s.configs.script), Limit: ms(s.hard)})
+	if err != nil {
+		return fmt.Errorf("begin a part: %w", err)
+	}
+	if s.session == "" {
+		e, err := s.enter(s.ctx, it.At)
+		if err != nil {
+			return err
+		}
+		s.session, s.next = e.Session.ID, max(e.NextSeq, 1)
+	}
+	s.begunHead = head.Len()
+	s.prepare()
+	select {
+	case <-s.begun.done:
+	case <-s.ctx.Done():
+		return fmt.Errorf("begin a part: %w", s.ctx.Err())
+	}
+	seg := s.name(s.next)
+	seg.Start, seg.Head = it.At.UTC(), head.Len()
+	file, err := s.create(seg.Path + segment.PartSuffix)
+	if err != nil {
+		return &DiskError{err} // the number stays begun, for the next attempt
+	}
+	s.begun, s.begunHead = nil, head.Len()
+	s.next++
+	buf := s.spare
+	if buf == nil {
+		buf = make([]byte, 0, writeBuffer)
+	}
+	s.spare = nil
+	s.part = &part{seg: seg, file: file, head: head, base: it.Out, buf: append(buf[:0], head.Patch()...), patched: it.At, patchedSize: head.Len(), durable: new(atomic.Int64)}
+	if s.gops.open {
+		s.gops.moved(head.Len())
+	} else if it.Key || len(s.configs.video) == 0 {
+		s.gops.begin(it.Out, head.Len())
+	}
+	s.noteDue = true
+	s.log.Info().Str("session", string(s.session)).Uint32("seq", seg.ID.Seq).Msg("segment begun")
+	return nil
+}
+
+// create makes the file of a part. One that is there already has this number and no media in it: an attempt to begin
+// this part was cut short.
+func (s *Segmenter) create(name string) (*durable.File, error) {
+	f, err := s.dir.Create(name)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if f, err = s.dir.Edit(name); err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func metadata(script []byte) flv.Metadata {
+	if len(script) == 0 {
+		return flv.Metadata{}
+	}
+	m, err := flv.ParseMetadata(script)
+	if err != nil {
+		return flv.Metadata{} // it is for information only
+	}
+	return m
+}
+
+// cut ends the open part at the last frame that was written.
+func (s *Segmenter) cut(cause segment.Cause) error {
+	p := s.part
+	if err := p.flush(); err != nil {
+		return s.fail(err)
+	}
+	s.release(cause)
+	return nil
+}
+
+// release gives the open part to the sealer.
+func (s *Segmenter) release(cause segment.Cause) {
+	p := s.part
+	s.part = nil
+	p.sealing.Store(true)
+	s.clerk.forget(p)
+	seg := p.measure()
+	seg.Cut = cause
+	s.lastSeq, s.lastEnd = seg.ID.Seq, seg.Duration
+	for seq := range s.cuts {
+		if seq+8 <= seg.ID.Seq {
+			delete(s.cuts, seq)
+		}
+	}
+	n := s.note(p)
+	n.Closed, n.Place = cause, seg.Duration.Milliseconds()
+	s.cuts[seg.ID.Seq] = cause
+	e := s.extent(p, 0)
+	e.State = n.encode()
+	s.clerk.say("close "+seg.ID.String(), func(ctx context.Context) error {
+		e.Durable = p.durable.Load() // now that no sync of it is under way
+		return s.clerk.journal.Extend(ctx, seg.ID, e)
+	})
+	s.spare, p.buf = p.buf, nil
+	s.sealer.seal(p, seg)
+}
+
+func (s *Segmenter) extent(p *part, size int64) segment.Extent {
+	v, a := p.head.Frames()
+	return segment.Extent{Durable: size, Duration: p.head.Duration(), VideoFrames: v, AudioFrames: a, At: s.heard.UTC()}
+}
+
+// note describes the open part, of which everything is in the file.
+func (s *Segmenter) note(p *part) note {
+	s.last = note{
+		Version: noteVersion, Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.head.Size(), Frames: p.frames, Content: p.content,
+		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(),
+	}
+	return s.last
+}
+
+// Tick writes, patches, syncs and begins ahead what is due. It is called after every batch and at least every
+// flushEvery while a part is open, never from inside the Repairer.
+func (s *Segmenter) Tick(now time.Time) error {
+	p := s.part
+	if p == nil {
+		return nil
+	}
+	if err := p.trouble.Load(); err != nil {
+		p.flush() // what can be saved; what cannot is missed below
+		return s.fail(*err)
+	}
+	if s.near(p) {
+		s.prepare()
+	}
+	fresh := p.synced.IsZero()
+	due := fresh || now.Sub(p.synced) >= syncEvery || s.noteDue
+	if len(p.buf) > 0 && (due || now.Sub(p.since) >= flushEvery) {
+		if err := p.flush(); err != nil {
+			return s.fail(err)
+		}
+	}
+	if now.Sub(p.patched) >= patchEvery && p.head.Size() > p.patchedSize {
+		if err := p.patch(now); err != nil {
+			return s.fail(err)
+		}
+	}
+	size := p.file.Size()
+	if !due || size == p.wished && !s.noteDue {
+		return nil
+	}
+	w := &syncWork{part: p, extent: s.extent(p, size)}
+	if s.noteDue || now.Sub(p.toldAt) >= extendEvery || size/chunkStep != p.told/chunkStep {
+		w.tell, w.extent.State = true, s.note(p).encode()
+		p.told, p.toldAt, s.noteDue = size, now, false
+	}
+	p.synced, p.wished = now, size
+	s.clerk.sync(w)
+	return nil
+}
+
+// near reports whether the end of the part comes into sight.
+func (s *Segmenter) near(p *part) bool {
+	if s.begun != nil {
+		return false
+	}
+	lead := max(2*s.gops.longest(), min(s.limit/4, 10_000))
+	return p.head.Duration().Milliseconds()+lead >= s.limit || p.size()+2*s.gops.largest() >= s.most || s.split.Load()
+}
+
+// Close ends the open part, if there is one. Frames that were written stay, also after an error.
+func (s *Segmenter) Close(cause segment.Cause) error {
+	s.gops.broken()
+	if cause != segment.CutHeader && cause != segment.CutRecovered {
+		s.lost.wait = true // what continues the group of pictures cannot be decoded without its begin
+	}
+	if s.part == nil {
+		return nil
+	}
+	if s.recovered && cause != segment.CutPause {
+		cause = segment.CutRecovered
+	}
+	if s.part.frames == 0 {
+		return s.discard()
+	}
+	return s.cut(cause)
+}
+
+// discard takes back a part without a frame. Its number is used again.
+func (s *Segmenter) discard() error {
+	p := s.part
+	s.part = nil
+	s.clerk.forget(p)
+	p.sealing.Store(true)
+	s.spare, p.buf = p.buf[:0], nil
+	p.file.Close() // nothing in it counts
+	s.next = p.seg.ID.Seq
+	s.void(p.seg, nil)
+	return nil
+}
+
+// fail ends the open part at its last whole tag after the disk refused a write. What was in the buffer beyond that is
+// lost, and is said to be. The Repairer that is calling is replaced.
+func (s *Segmenter) fail(cause error) error {
+	p := s.part
+	s.part = nil
+	s.clerk.forget(p)
+	p.sealing.Store(true)
+	s.gops.broken()
+	s.lost = lost{wait: true, why: whyDisk}
+	s.spare, p.buf = p.buf[:0], nil
+	written, length := p.frames, p.head.Duration()
+	p.file.Close() // a new look at it follows
+	n := s.last
+	if n.Seq != p.seg.ID.Seq {
+		n.Seq, n.Head, n.Base, n.Size, n.Frames, n.Content = p.seg.ID.Seq, p.seg.Head, p.base, 0, 0, 0
+	}
+	p.seg.Size = p.durable.Load()
+	whole, tail, err := reopen(s.dir, p.seg, n)
+	switch {
+	case err != nil:
+		s.log.Error().Err(err).Str("session", string(s.session)).Uint32("seq", p.seg.ID.Seq).Msg("part cannot be closed now, it is tried again")
+		s.lastSeq, s.lastEnd = p.seg.ID.Seq, length
+		s.repairs.Rebuild(n.Repair, nil)
+		s.sealer.rescue(p.seg, segment.CutPause, n)
+		s.miss(segment.Gap{Session: s.session, AfterSeq: s.lastSeq, At: s.heard.UTC(), AtMedia: length, Why: whyDisk})
+	case whole == nil:
+		// The number stays begun; the next attempt uses it and the file.
+		s.next, s.begun, s.beginning = p.seg.ID.Seq, done(), p.seg
+		s.repairs.Rebuild(n.Repair, nil)
+		s.missed(written, length, s.heard)
+	default:
+		whole.durable = p.durable
+		s.part = whole
+		s.repairs.Rebuild(n.Repair, tail)
+		s.missed(written-whole.frames, length-whole.head.Duration(), s.heard)
+		s.release(segment.CutPause)
+	}
+	return &DiskError{cause}
+}
+
+const (
+	whyDisk   = "disk full"
+	whyPaused = "paused"
+)
+
+// missed accounts for frames that were given to the file and are not in it.
+func (s *Segmenter) missed(frames int64, length time.Duration, at time.Time) {
+	if frames <= 0 {
+		return
+	}
+	s.adjust.Parsed += frames
+	s.adjust.Dropped += frames
+	seq, place := s.place()
+	s.miss(segment.Gap{Session: s.session, AfterSeq: seq, At: at.UTC(), AtMedia: place, Length: max(length, 0), Why: whyDisk})
+}
+
+// done is a call that was made long ago.
+func done() *call {
+	c := &call{done: make(chan struct{}), tried: true}
+	close(c.done)
+	return c
+}
+
+// place is where in which part the last written frame ends.
+func (s *Segmenter) place() (uint32, time.Duration) {
+	if s.part != nil && s.part.frames > 0 {
+		return s.part.seg.ID.Seq, s.part.head.Duration()
+	}
+	return s.lastSeq, s.lastEnd
+}
+
+// Gap writes down media that was sent and is not here.
+func (s *Segmenter) Gap(g repair.Gap) {
+	if s.session == "" {
+		return // before the first frame nothing is missing
+	}
+	seq, at := s.place()
+	s.miss(segment.Gap{Session: s.session, AfterSeq: seq, At: g.At.UTC(), AtMedia: at, Length: g.Length, Why: g.Why})
+}
+
+func (s *Segmenter) miss(g segment.Gap) {
+	s.gaps++
+	s.gapTime += g.Length
+	s.noteDue = true
+	s.view.change(func(v *Snapshot) { v.Gaps, v.GapTime = s.gaps, s.gapTime })
+	s.log.Warn().Str("session", string(g.Session)).Uint32("seq", g.AfterSeq).Dur("length", g.Length).Str("why", g.Why).Msg("media is missing")
+	s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) })
+}
+
+// Repair writes down what was put right.
+func (s *Segmenter) Repair(r repair.Repair) {
+	if s.session == "" {
+		return
+	}
+	seq, at := s.place()
+	m := segment.Repair{Session: s.session, Seq: max(seq, 1), AtMedia: at, What: r.What}
+	s.noteDue = true
+	s.clerk.say("write down a repair", func(ctx context.Context) error { return s.clerk.journal.Mend(ctx, m) })
+}
+
+// lose gives a frame up that no decoder could use: the part before was closed in the middle of its group.
+func (s *Segmenter) lose(it *repair.Item) {
+	if s.lost.frames == 0 {
+		s.lost.from = it.Out
+	}
+	s.lost.frames++
+	s.adjust.Written--
+	s.adjust.Dropped++
+}
+
+// skipped accounts for what never came to the Repairer.
+func (s *Segmenter) skipped(k skip) {
+	s.adjust.ReceivedBytes += k.count.Received
+	s.adjust.HeaderBytes += k.count.Header
+	s.adjust.TagBytes += k.count.Tags
+	s.adjust.JunkBytes += k.count.Junk
+	s.adjust.PartialBytes += k.count.Partial
+	s.adjust.Parsed += k.tags
+	s.adjust.Dropped += k.tags
+	s.noteDue = true
+}
+
+// found ends such a stretch.
+func (s *Segmenter) found(it *repair.Item) {
+	if s.lost.frames > 0 && s.lastSeq > 0 {
+		s.miss(segment.Gap{Session: s.session, AfterSeq: s.lastSeq, At: s.heard.UTC(), AtMedia: s.lastEnd,
+			Length: ms(max(it.Out-s.lost.from, 0)), Why: s.lost.why})
+	}
+	s.lost = lost{}
+}
