@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/liverec/liverec/pkg/durable"
+	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/ledger"
+	"github.com/liverec/liverec/pkg/obs"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/dest"
+)
+
+// house is what every command that writes stands on: the data folder, the ledger, the targets.
+type house struct {
+	opt    options
+	std    streams
+	log    zerolog.Logger
+	screen *terminal // nil where there is none
+
+	dir     *durable.Dir
+	led     *ledger.Ledger
+	run     []segment.Destination  // the targets of this run, as given
+	targets []uploader.Destination // those, and the ones that earlier runs still owe something
+}
+
+// logger makes the logger of a command; on a terminal it is shared with the live lines.
+func logger(opt options, std streams) (zerolog.Logger, *terminal, error) {
+	format, out := opt.logFormat, std.err
+	var screen *terminal
+	if f, ok := isTerminal(std.err); ok {
+		if format == "" {
+			format = "text"
+		}
+		if format == "text" && !opt.noProgress {
+			screen = newTerminal(f)
+			out = screen
+		}
+	}
+	if format == "" {
+		format = "json"
+	}
+	log, err := obs.Logger(out, format, opt.logLevel)
+	return log, screen, err
+}
+
+// parseDests reads the destinations of a command: a usage error names the one that was wrong.
+func parseDests(list []string) ([]dest.Dest, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("find the current folder: %w", err)
+	}
+	ds, err := dest.ParseAll(list, wd)
+	if err != nil {
+		return nil, usagef("--to: %v", err)
+	}
+	required := false
+	for _, d := range ds {
+		required = required || d.Required
+	}
+	if len(ds) > 0 && !required {
+		return nil, usagef("--to: every target has required=false, so nothing would ever be safe; leave it out of at least one")
+	}
+	return ds, nil
+}
+
+// open takes the data folder and the ledger.
+func open(ctx context.Context, opt options, std streams, log zerolog.Logger, screen *terminal) (*house, error) {
+	h := &house{opt: opt, std: std, log: log, screen: screen}
+	var err error
+	if h.dir, err = durable.Open(opt.data, nil); err != nil {
+		return nil, durable.Explain(opt.data, err)
+	}
+	h.led, err = ledger.Open(ctx, ledger.Config{Dir: h.dir, Keep: opt.keep, Accept: opt.accept, Log: log.With().Str("part", "ledger").Logger()})
+	if err != nil {
+		// The ledger's own words for a folder that somebody else holds or that a newer liverec wrote; otherwise the
+		// probe finds out what is wrong with the folder.
+		_, locked := errors.AsType[*ledger.Locked](err)
+		if perr := h.dir.Probe(); perr != nil && !locked && !errors.Is(err, ledger.ErrNewer) {
+			err = perr
+		}
+		return nil, errors.Join(refused(err, opt), h.dir.Close())
+	}
+	if err := h.dir.Probe(); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	if d := h.led.Damaged(); d != nil {
+		return nil, errors.Join(&failure.Error{Op: "use the ledger in " + opt.data, Kind: failure.NeedsHuman, Err: d,
+			Hint: "Nothing was removed. Look at `liverec status` and `liverec orphans`; with --accept-copy liverec goes on with what the newest good copy knows."}, h.close())
+	}
+	return h, nil
+}
+
+func refused(err error, opt options) error {
+	if l, ok := errors.AsType[*ledger.Locked](err); ok {
+		return &failure.Error{Op: "open the data folder", Kind: failure.NeedsHuman, Err: l,
+			Hint: "`liverec status`, `verify`, `pause`, `split` and `stop` work beside it; for a second recording name another folder with --data."}
+	}
+	if errors.Is(err, ledger.ErrNewer) {
+		return &failure.Error{Op: "open the ledger in " + opt.data, Kind: failure.NeedsHuman, Err: err, Hint: "Use that newer liverec; nothing was changed."}
+	}
+	return err
+}
+
+func (h *house) close() error {
+	var errs []error
+	for _, t := range h.targets {
+		if c, ok := t.Target.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	if h.led != nil {
+		errs = append(errs, h.led.Close())
+	}
+	return errors.Join(append(errs, h.dir.Close())...)
+}
+
+// checkTime is how long a target may think about the question at the start.
+const checkTime = 15 * time.Second
+
+// furnish builds and asks the targets of this run, and those to which earlier runs still owe something. A target of this
+// run that refuses is an error; one that cannot be reached is weather. onlyKnown takes the targets from the ledger, as
+// `resume` without --to does.
+func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) error {
+	owed, err := h.led.Backlogs(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[segment.TargetID]bool{}
+	for _, b := range owed {
+		known[b.ID] = true
+	}
+	now := map[segment.TargetID]bool{}
+	var all []dest.Dest
+	for _, d := range ds {
+		now[d.ID] = true
+		h.run = append(h.run, d.Destination)
+		all = append(all, d)
+	}
+	for _, b := range owed {
+		if now[b.ID] || b.Parts == 0 && !onlyKnown {
+			continue
+		}
+		d, err := dest.Parse(b.Spec, "/")
+		if err != nil {
+			h.log.Warn().Err(err).Str("target", string(b.ID)).Int("parts", b.Parts).Msg("an earlier target is not understood any more, its parts stay on the disk")
+			continue
+		}
+		d.Required = b.Required
+		all = append(all, d)
+	}
+	built := make([]uploader.Target, len(all))
+	checks := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, d := range all {
+		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version})
+		if err != nil {
+			return err
+		}
+		built[i] = t
+		h.targets = append(h.targets, uploader.Destination{Target: t, Required: d.Required})
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, checkTime)
+			defer cancel()
+			checks[i] = t.Check(ctx)
+		})
+	}
+	wg.Wait()
+	for i, err := range checks {
+		if err == nil {
+			continue
+		}
+		if kind := failure.KindOf(err); now[all[i].ID] && (kind == failure.NeedsHuman || kind == failure.Permanent) {
+			return &failure.Error{Op: "target " + string(all[i].ID) + " refuses", Kind: kind, Err: err}
+		}
+		ev := h.log.Warn().Err(err).Str("target", string(all[i].ID))
+		if hint := failure.Hint(err); hint != "" {
+			ev = ev.Str("hint", hint)
+		}
+		ev.Msg("target cannot be reached, its parts wait on the disk and it is tried again")
+	}
+	if onlyKnown {
+		return nil
+	}
+	return h.led.SetTargets(ctx, h.run)
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/liverec/liverec/pipeline"
+	"github.com/liverec/liverec/pipeline/control"
+	"github.com/liverec/liverec/pipeline/reclaim"
+	"github.com/liverec/liverec/pkg/ctl"
+	"github.com/liverec/liverec/pkg/limit"
+	"github.com/liverec/liverec/pkg/naming"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/pkg/status"
+	"github.com/liverec/liverec/pkg/supervise"
+	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/wrap"
+)
+
+// stages is the object graph of a run.
+type stages struct {
+	h         *house
+	rooms     []watched
+	recorders []*recorder.Recorder // set by pipeline through the capture functions, before Run
+	transport *uploader.Transport
+	control   *control.Control
+	ladder    *pipeline.Ladder
+	st        pipeline.Stages
+	bucket    *limit.Bytes
+	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
+
+	mu      sync.Mutex // guards the cached picture
+	last    status.Status
+	at      time.Time
+	lastErr error
+}
+
+// stages builds everything by hand. Nothing runs yet.
+func (h *house) stages(rooms []watched) (*stages, error) {
+	s := &stages{h: h, rooms: rooms, bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
+	wrapped := make([]uploader.Destination, len(h.targets))
+	publishers := make([]control.Publisher, len(h.targets))
+	for i, d := range h.targets {
+		t := wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
+		wrapped[i] = uploader.Destination{Target: t, Required: d.Required}
+		publishers[i] = control.NewStorePublisher(t)
+	}
+	var err error
+	if s.transport, err = uploader.New(uploader.Config{Uploads: h.opt.uploads, MaxSize: h.opt.maxSize, DrainAll: h.opt.once},
+		uploader.Deps{Journal: h.led, Targets: wrapped, Dir: h.dir, Log: h.log}); err != nil {
+		return nil, err
+	}
+	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Log: h.log}); err != nil {
+		return nil, err
+	}
+	measure := pipeline.Statfs(h.opt.data)
+	var lad []pipeline.Room
+	for i, w := range rooms {
+		lad = append(lad, pipeline.Room{ID: w.room.ID, Name: w.room.Name, Do: func(c segment.Command) { s.recorders[i].Do(c) }})
+	}
+	s.recorders = make([]*recorder.Recorder, len(rooms))
+	if s.ladder, err = pipeline.NewLadder(pipeline.LadderConfig{MinFree: h.opt.minFree, StopFree: h.opt.stopFree},
+		pipeline.LadderDeps{Measure: measure, Rooms: lad, Log: h.log}); err != nil {
+		return nil, err
+	}
+	disk := func() (reclaim.Disk, error) {
+		sp, err := measure()
+		return reclaim.Disk{Free: sp.Free, MinFree: s.ladder.State().MinFree}, err
+	}
+	rec, err := reclaim.New(reclaim.Config{}, reclaim.Deps{Journal: h.led, Dir: h.dir, Disk: disk, Log: h.log})
+	if err != nil {
+		return nil, err
+	}
+	s.st = pipeline.Stages{Transport: s.transport, Control: s.control, Reclaim: rec, Ladder: s.ladder, Ledger: h.led}
+	for i, w := range rooms {
+		s.st.Captures = append(s.st.Captures, func(out chan<- segment.Progress) (pipeline.Capture, error) {
+			r, err := recorder.New(recorder.Config{Room: w.room, Segment: h.opt.segment, MaxSize: h.opt.maxSize, Grace: max(h.opt.grace, time.Nanosecond),
+				Once: h.opt.once, DiskFloor: 2 * h.opt.stopFree},
+				recorder.Deps{Resolver: w.resolver, Journal: h.led, Dir: h.dir, Progress: out, Log: h.log, Name: h.remoteName,
+					Free: func() (int64, error) { sp, err := measure(); return sp.Free, err }})
+			s.recorders[i] = r
+			return r, err
+		})
+	}
+	return s, nil
+}
+
+// remoteName is the folder of a broadcast on every target.
+func (h *house) remoteName(se segment.Session, at time.Time) string {
+	return h.opt.name.Name(naming.Facts{Site: se.Room.Site, Room: se.Room.Name, Streamer: se.Streamer, Title: se.Title, At: at.Local()})
+}
+
+// run starts the pipeline with everything around it, and waits for its end.
+func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.Result, error) {
+	for _, d := range s.h.targets {
+		cfg.Targets = append(cfg.Targets, d.Target.ID())
+	}
+	p, err := pipeline.New(cfg, s.st, s.h.log)
+	if err != nil {
+		return pipeline.Result{}, err
+	}
+	around, end := context.WithCancel(context.WithoutCancel(soft))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer end()
+	srv, err := ctl.Listen(s.h.opt.data, s, s)
+	if err != nil {
+		s.h.log.Warn().Err(err).Msg("no control socket: pause, split and stop will not work")
+	} else {
+		wg.Go(func() {
+			if err := srv.Run(around); err != nil {
+				s.h.log.Warn().Err(err).Msg("control socket ended")
+			}
+		})
+	}
+	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, time.Local) })
+	wg.Go(func() { s.remember(around) })
+	if s.rest != nil {
+		wg.Go(func() {
+			if err := supervise.Guard(around, s.rest); err != nil && around.Err() == nil {
+				s.h.log.Error().Err(err).Msg("broadcasts of an earlier run could not be ended, the next start tries again")
+			}
+		})
+	}
+	if s.h.screen != nil {
+		wg.Go(func() {
+			s.h.screen.follow(around, s.h.opt.segment, func(ctx context.Context) (status.Status, error) { return s.Status(ctx, false) })
+		})
+	}
+	type ending struct {
+		res pipeline.Result
+		err error
+	}
+	over := make(chan ending, 1)
+	wg.Go(func() {
+		res, err := p.Run(soft, hard)
+		over <- ending{res, err}
+	})
+	e := <-over
+	return e.res, e.err
+}
+
+// remember writes the states of the rooms into the ledger when they change, for a second process.
+func (s *stages) remember(ctx context.Context) {
+	was := make([]string, len(s.rooms))
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for i, w := range s.rooms {
+			r := s.recorders[i]
+			if r == nil {
+				continue
+			}
+			snap := r.Snapshot()
+			if string(snap.State) == was[i] {
+				continue
+			}
+			if err := s.h.led.SetRoom(ctx, status.RoomState{Room: w.room, State: string(snap.State), Since: snap.Since, Error: snap.Error}); err == nil {
+				was[i] = string(snap.State)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Status is the newest picture, at most a second old.
+func (s *stages) Status(ctx context.Context, parts bool) (status.Status, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if parts || now.Sub(s.at) >= time.Second {
+		st, err := picture(ctx, s.h.led, s.h.run, parts, status.Disk{}, now)
+		if parts {
+			if err == nil {
+				s.overlay(&st, now)
+			}
+			return st, err
+		}
+		s.last, s.lastErr, s.at = st, err, now
+	}
+	if s.lastErr != nil {
+		return s.last, s.lastErr
+	}
+	st := s.last
+	st.Rooms = append([]status.Room(nil), st.Rooms...)
+	st.Targets = append([]status.Target(nil), st.Targets...)
+	s.overlay(&st, now)
+	return st, nil
+}
+
+// overlay lays over the ledger's picture what only this process knows.
+func (s *stages) overlay(st *status.Status, now time.Time) {
+	pid, since, _ := runningSelf()
+	st.Running = &status.Running{PID: pid, Since: status.Stamp(since)}
+	lad := s.ladder.State()
+	st.Disk = status.Disk{Free: lad.Space.Free, MinFree: lad.MinFree, StopFree: lad.StopFree, Step: string(lad.Rung)}
+	for i, w := range s.rooms {
+		if s.recorders[i] == nil {
+			continue
+		}
+		snap := s.recorders[i].Snapshot()
+		at := -1
+		for j := range st.Rooms {
+			if st.Rooms[j].URL == w.room.URL {
+				at = j
+			}
+		}
+		if at < 0 {
+			st.Rooms = append(st.Rooms, status.Room{Room: w.room.Name, URL: w.room.URL, Site: w.room.Site})
+			at = len(st.Rooms) - 1
+		}
+		r := &st.Rooms[at]
+		r.State, r.Since, r.Bitrate, r.Error = string(snap.State), status.Stamp(snap.Since), int64(snap.BitRate), snap.Why
+		if snap.Title != "" {
+			r.Title = snap.Title
+		}
+		if snap.Open != nil {
+			away := map[string]int64{}
+			if r.Open != nil && r.Open.Seq == snap.Open.Seq {
+				away = r.Open.Away
+			}
+			r.Open = &status.Open{Seq: snap.Open.Seq, DurationMS: snap.Open.Duration.Milliseconds(), Size: snap.Open.Size, Durable: snap.Open.Durable, Away: away}
+		} else {
+			r.Open = nil
+		}
+		if snap.Session != "" && string(snap.Session) == r.Broadcast {
+			r.Gaps, r.GapSeconds = snap.Gaps, snap.GapTime.Seconds()
+		}
+	}
+	for _, l := range s.transport.Stats() {
+		for i := range st.Targets {
+			t := &st.Targets[i]
+			if t.Target != string(l.Target) {
+				continue
+			}
+			t.State, t.Rate, t.InFlight, t.Retries = l.State, l.Rate, l.InFlight, 0
+			if l.Error != "" || l.State == status.OK {
+				t.Error = l.Error
+			}
+			for _, n := range l.Retries {
+				t.Retries += n
+			}
+		}
+	}
+}
+
+// Do passes a person's command to a room: by its name, its URL or its ID.
+func (s *stages) Do(_ context.Context, room string, verb segment.Verb) error {
+	for i, w := range s.rooms {
+		if room != w.room.Name && room != w.room.URL && room != string(w.room.ID) {
+			continue
+		}
+		if s.recorders[i] == nil {
+			return errors.New("the room is not started yet")
+		}
+		s.recorders[i].Do(segment.Command{Room: w.room.ID, Verb: verb})
+		return nil
+	}
+	return fmt.Errorf("%s: %w", clip(room), ctl.ErrNoRoom)
+}
