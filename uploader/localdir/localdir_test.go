@@ -121,6 +121,7 @@ func (p place) env(link bool) targettest.Env {
 func TestConformance(t *testing.T) {
 	for _, link := range []bool{true, false} {
 		t.Run(map[bool]string{true: "link", false: "copy"}[link], func(t *testing.T) {
+			t.Parallel()
 			targettest.Run(t, func(t *testing.T) targettest.Env { return newPlace(t).env(link) })
 		})
 	}

@@ -140,14 +140,32 @@ func (f *fake) requests() []string {
 	return slices.Clone(f.log)
 }
 
-func (f *fake) forget() {
+// with runs act while no request is served.
+func (f *fake) with(act func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.log = nil
-	clear(f.times)
+	act()
 }
 
-// behave sets what becomes of requests from now on.
+// get is the object under a key, nil if there is none.
+func (f *fake) get(key string) *fakeObject {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.objects["live/"+key]
+}
+
+// put makes o the object under a key, nil takes it away.
+func (f *fake) put(key string, o *fakeObject) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o == nil {
+		delete(f.objects, "live/"+key)
+		return
+	}
+	f.objects["live/"+key] = o
+}
+
+// behave sets what becomes of requests from now on. trouble is called with the fake locked.
 func (f *fake) behave(trouble func(what string, nth int) fate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -476,10 +494,12 @@ func (f *fake) listParts(w io.Writer, q url.Values, u *fakeUpload) {
 	}
 	res := struct {
 		XMLName              xml.Name `xml:"ListPartsResult"`
+		Key                  string
+		UploadID             string `xml:"UploadId"`
 		IsTruncated          bool
 		NextPartNumberMarker int
 		Parts                []part `xml:"Part"`
-	}{}
+	}{Key: u.key, UploadID: q.Get("uploadId")}
 	var ns []int
 	for n := range u.parts {
 		ns = append(ns, n)

@@ -44,6 +44,7 @@ var rules = map[string]rule{
 	"NotSignedUp":                  {failure.NeedsHuman, hintAccount},
 	"InvalidAccessKeyId":           {failure.NeedsHuman, hintKey},
 	"SignatureDoesNotMatch":        {failure.NeedsHuman, hintKey},
+	"XAdminUserNotFound":           {failure.NeedsHuman, hintKey}, // versitygw, as a 404
 	"InvalidToken":                 {failure.NeedsHuman, hintExpired},
 	"ExpiredToken":                 {failure.NeedsHuman, hintExpired},
 	"TokenRefreshRequired":         {failure.NeedsHuman, hintExpired},
@@ -114,7 +115,7 @@ func (t *Target) trouble(ctx context.Context, op string, err error, n *note) err
 	case authority, host, invalid:
 		e.Kind = failure.NeedsHuman
 		e.Hint = "The certificate of the store is not trusted: correct the endpoint, the clock, or the system's root certificates."
-	case record:
+	case record, errors.Is(err, http.ErrSchemeMismatch):
 		e.Kind, e.Hint = failure.NeedsHuman, "The store does not speak TLS there: is the endpoint http:// and not https://?"
 	}
 	return e
@@ -162,7 +163,7 @@ func (t *Target) answer(e *failure.Error, resp minio.ErrorResponse, n *note) {
 		e.Hint = strings.NewReplacer("{bucket}", t.cfg.Bucket, "{region}", region, "{skew}", skew(n)).Replace(r.hint)
 	}
 	switch resp.Code {
-	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch":
+	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch", "XAdminUserNotFound":
 		t.creds.Expire() // the file may hold new ones by now
 	}
 }

@@ -161,6 +161,9 @@ func (u *upload) list(ctx context.Context, op string) ([]segment.Ack, error) {
 		if err != nil {
 			return nil, u.lost(op, err, n)
 		}
+		if res.UploadID == "" && res.Key == "" {
+			return nil, &failure.Error{Op: op, Code: "the answer is no listing of parts", Hint: "Does this endpoint speak S3?"}
+		}
 		for _, p := range res.ObjectParts {
 			a := segment.Ack{Chunk: segment.Chunk{Index: p.PartNumber - 1, Offset: int64(p.PartNumber-1) * u.o.Chunk, Length: p.Size}, Tag: strings.Trim(p.ETag, `"`)}
 			if p.PartNumber < 1 || p.Size <= 0 || p.Size > u.o.Chunk || u.o.Size >= 0 && a.Offset+a.Length > u.o.Size {
