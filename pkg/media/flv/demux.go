@@ -131,6 +131,7 @@ type Demuxer struct {
 // NewDemuxer makes a Demuxer for one connection.
 func NewDemuxer(cfg DemuxerConfig) *Demuxer {
 	d := &Demuxer{events: cfg.Events, now: cfg.Now, lengthSize: 4}
+	d.chains.reset()
 	if d.events == nil {
 		d.events = func(Event) {}
 	}

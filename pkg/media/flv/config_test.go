@@ -1,0 +1,313 @@
+package flv
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+)
+
+func TestParseVideoConfig(t *testing.T) {
+	c, err := ParseVideoConfig(videoConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Width() != 320 || c.Height() != 180 || c.SPSInfo.FrameRate != 25 || c.FrameDuration() != 40*time.Millisecond ||
+		c.Profile != 100 || c.Level != 12 || c.LengthSize != 4 || len(c.SPS) != 1 || len(c.PPS) != 1 || !c.SPSInfo.HasChroma {
+		t.Fatalf("got %+v", c)
+	}
+}
+
+func TestParseSPS(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sps           string
+		width, height int
+		rate          float64
+	}{
+		"x264 1080p, cropped": {"6764002aacd940780227e5c05a808080a000000300200000078 1e30632c0", 1920, 1080, 30},
+		"baseline":            {"6742c01ed9005005bb011000000300100000030320f162e480", 1280, 720, 25},
+	} {
+		s, err := ParseSPS(unhex(string(bytes.ReplaceAll([]byte(tc.sps), []byte(" "), nil))))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if s.Width != tc.width || s.Height != tc.height || s.FrameRate != tc.rate {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+func TestBadVideoConfig(t *testing.T) { // C18
+	edit := func(f func(b []byte) []byte) []byte { return f(slices.Clone(videoConfig)) }
+	for name, b := range map[string][]byte{
+		"empty":              nil,
+		"one byte":           {0x17},
+		"header only":        videoConfig[:5],
+		"frames":             edit(func(b []byte) []byte { b[1] = 1; return b }),
+		"HEVC":               edit(func(b []byte) []byte { b[0] = 0x1C; return b }),
+		"no SPS":             edit(func(b []byte) []byte { b[10] = 0xE0; return b }),
+		"version":            edit(func(b []byte) []byte { b[5] = 0; return b }),
+		"SPS too long":       edit(func(b []byte) []byte { b[11] = 1; return b }),
+		"SPS is none":        edit(func(b []byte) []byte { b[13] = 0x68; return b }),
+		"SPS is cut":         videoConfig[:20],
+		"SPS of no size":     edit(func(b []byte) []byte { b[12] = 0; return b }),
+		"noise as SPS":       edit(func(b []byte) []byte { copy(b[17:], "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"); return b }),
+		"PPS is cut":         videoConfig[:len(videoConfig)-6],
+		"Enhanced FLV, avc1": append([]byte("\x90avc1"), videoConfig[5:]...),
+	} {
+		if _, err := ParseVideoConfig(b); !errors.Is(err, ErrBadConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestVideoConfigEqual(t *testing.T) {
+	sps, pps := unhex("6764000cacd941419f9f011000000300100000030320f1429960"), unhex("68ef8fcb")
+	other := unhex("68ee3cb0")
+	build := func(size int, sps, pps [][]byte) []byte {
+		b, err := BuildVideoConfig(size, sps, pps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	same := build(4, [][]byte{sps}, [][]byte{pps})
+	if !bytes.Equal(same, videoConfig) {
+		t.Fatalf("built %x, the encoder wrote %x", same, videoConfig)
+	}
+	level := slices.Clone(videoConfig)
+	level[8]++ // only said outside of the SPS
+	for name, tc := range map[string]struct {
+		a, b []byte
+		want bool
+	}{
+		"same bytes":      {videoConfig, same, true},
+		"no extension":    {videoConfig, videoConfig[:len(videoConfig)-4], true},
+		"level outside":   {videoConfig, level, true},
+		"order of PPS":    {build(4, [][]byte{sps}, [][]byte{pps, other}), build(4, [][]byte{sps}, [][]byte{other, pps}), true},
+		"twice":           {videoConfig, build(4, [][]byte{sps, sps}, [][]byte{pps}), true},
+		"another PPS":     {videoConfig, build(4, [][]byte{sps}, [][]byte{other}), false},
+		"one PPS more":    {videoConfig, build(4, [][]byte{sps}, [][]byte{pps, other}), false},
+		"length size":     {videoConfig, build(2, [][]byte{sps}, [][]byte{pps}), false},
+		"broken":          {videoConfig, videoConfig[:9], false},
+		"equally broken":  {videoConfig[:9], videoConfig[:9], true},
+		"nothing":         {nil, videoConfig, false},
+		"nothing at all ": {nil, nil, true},
+	} {
+		if VideoConfigEqual(tc.a, tc.b) != tc.want || VideoConfigEqual(tc.b, tc.a) != tc.want {
+			t.Errorf("%s: not %v", name, tc.want)
+		}
+	}
+	if _, err := BuildVideoConfig(4, nil, [][]byte{pps}); !errors.Is(err, ErrBadConfig) {
+		t.Errorf("built without SPS: %v", err)
+	}
+}
+
+func TestParseASC(t *testing.T) {
+	for name, tc := range map[string]struct {
+		asc  string
+		want AudioConfig
+	}{
+		"LC 44.1":                {"1210", AudioConfig{2, 44100, 44100, 2, 1024, false, false}},
+		"LC 48":                  {"1190", AudioConfig{2, 48000, 48000, 2, 1024, false, false}},
+		"LC, SBR said to be off": {"121056e500", AudioConfig{2, 44100, 44100, 2, 1024, false, false}},
+		"LC 960":                 {"1194", AudioConfig{2, 48000, 48000, 2, 960, false, false}},
+		"mono":                   {"1208", AudioConfig{2, 44100, 44100, 1, 1024, false, false}},
+		"7.1":                    {"1238", AudioConfig{2, 44100, 44100, 8, 1024, false, false}},
+		"explicit SBR":           {"2b920800", AudioConfig{2, 44100, 22050, 2, 2048, true, false}},
+		"PS":                     {"eb8a0800", AudioConfig{2, 44100, 22050, 1, 2048, true, true}},
+		"SBR behind":             {"139056e5a0", AudioConfig{2, 44100, 22050, 2, 2048, true, false}},
+		"rate as a number":       {"1780258010", AudioConfig{2, 19200, 19200, 2, 1024, false, false}},
+	} {
+		got, err := ParseASC(unhex(tc.asc))
+		if err != nil || got != tc.want {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	for name, asc := range map[string]string{"empty": "", "one byte": "12", "no rate": "1680", "no object": "0210", "no channels": "1200", "SBR cut": "2b92"} {
+		if c, err := ParseASC(unhex(asc)); !errors.Is(err, ErrBadConfig) {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+	c, err := ParseAudioConfig(audioConfig)
+	if err != nil || c.FrameDuration().Round(time.Microsecond) != 23220*time.Microsecond {
+		t.Errorf("%+v %v, %v", c, c.FrameDuration(), err)
+	}
+	for _, b := range [][]byte{nil, {0xAF}, {0xAF, 0}, {0xAF, 1, 0x12, 0x10}, {0x2F, 0, 0x12, 0x10}} {
+		if _, err := ParseAudioConfig(b); !errors.Is(err, ErrBadConfig) {
+			t.Errorf("%x: %v", b, err)
+		}
+	}
+	if !AudioConfigEqual(audioConfig, unhex("af001210")) || AudioConfigEqual(audioConfig, unhex("af001190")) || AudioConfigEqual(audioConfig, nil) {
+		t.Error("comparison of audio configurations")
+	}
+}
+
+func TestNALUnits(t *testing.T) {
+	nals := func(ns ...[]byte) []byte {
+		b := []byte{0x17, 1, 0, 0, 0}
+		for _, n := range ns {
+			b = append(b, 0, 0, 0, byte(len(n)))
+			b = append(b, n...)
+		}
+		return b
+	}
+	sps := []byte{0x67, 1, 2, 3}
+	idr := nals([]byte{9, 0x10}, sps, []byte{0x68, 1}, []byte{0x65, 1})
+	if !IsIDR(idr, 4) || !bytes.Equal(InBandSPS(idr, 4), sps) || !bytes.Equal(InBandPPS(idr, 4), []byte{0x68, 1}) || IsAnnexB(idr, 4) {
+		t.Error("an IDR picture with its parameter sets")
+	}
+	open := nals([]byte{6, 6}, []byte{0x61, 1})
+	if IsIDR(open, 4) || InBandSPS(open, 4) != nil {
+		t.Error("an open GOP")
+	}
+	if IsIDR(idr[:12], 4) || IsIDR(nil, 4) || IsIDR(idr, 0) || IsIDR(idr, 5) {
+		t.Error("broken bodies")
+	}
+	if n := testing.AllocsPerRun(100, func() { IsIDR(idr, 4); InBandSPS(idr, 4) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestClassify(t *testing.T) {
+	for in, want := range map[string]Class{
+		"\x17\x00\x00\x00\x00\x01":         {media.VideoConfig, media.AVC, false, 0},
+		"\x17\x01\xFF\xFF\xB0x":            {media.Video, media.AVC, true, -80},
+		"\x27\x01\x7F\xFF\xFFx":            {media.Video, media.AVC, false, 0x7FFFFF},
+		"\x27\x01\x80\x00\x00x":            {media.Video, media.AVC, false, -0x800000},
+		"\x17\x02\x00\x00\x00":             {media.EndMark, media.AVC, false, 0},
+		"\x17\x02":                         {media.EndMark, media.AVC, false, 0},
+		"\x17\x03\x00\x00\x00x":            {media.Invalid, media.AVC, false, 0},
+		"\x1C\x00\x00\x00\x00\x01":         {media.VideoConfig, media.HEVC, false, 0},
+		"\x1C\x01\x00\x00\x28x":            {media.Video, media.HEVC, true, 40},
+		"\x2D\x01\x00\x00\x00x":            {media.Video, media.AV1, false, 0},
+		"\x12x":                            {media.Video, media.OtherCodec, true, 0},
+		"\x57\x00":                         {media.Invalid, media.AVC, false, 0},
+		"\x90hvc1x":                        {media.VideoConfig, media.HEVC, false, 0},
+		"\x91hvc1\xFF\xFF\xB0x":            {media.Video, media.HEVC, true, -80},
+		"\xA3hvc1x":                        {media.Video, media.HEVC, false, 0},
+		"\x91av01x":                        {media.Video, media.AV1, true, 0},
+		"\x92av01":                         {media.EndMark, media.AV1, false, 0},
+		"\x91vp09x":                        {media.Video, media.VP9, true, 0},
+		"\x91avc1\x00\x00\x28x":            {media.Video, media.OtherCodec, true, 40},
+		"\x94hvc1x":                        {media.Invalid, media.HEVC, false, 0},
+		"\xD1hvc1\x00\x00\x00x":            {media.Invalid, media.HEVC, false, 0},
+		"\x91hvc1\x00":                     {media.Invalid, media.HEVC, false, 0},
+		"\x96\x01av01x":                    {media.Video, media.AV1, true, 0},
+		"\x97\x02abc\x03hvc1x":             {media.Video, media.HEVC, true, 0},
+		"\x97\xFF\x00\x00a\x07\x00b\x03hv": {media.Invalid, media.OtherCodec, false, 0},
+		"\x97\xFF\x00\x00a\x03hvc1":        {media.Video, media.HEVC, true, 0},
+	} {
+		if got := Classify(TagVideo, []byte(in)); got != want {
+			t.Errorf("video %q: %+v", in, got)
+		}
+	}
+	for in, want := range map[string]Class{
+		"\xAF\x00\x12\x10": {media.AudioConfig, media.AAC, false, 0},
+		"\xAF\x01x":        {media.Audio, media.AAC, false, 0},
+		"\xAF\x02x":        {media.Invalid, media.AAC, false, 0},
+		"\xAF\x01":         {media.Invalid, media.AAC, false, 0},
+		"\x2Fxx":           {media.Audio, media.MP3, false, 0},
+		"\xEFxx":           {media.Audio, media.MP3, false, 0},
+		"\xDFxx":           {media.Audio, media.Opus, false, 0},
+		"\x7Fxx":           {media.Audio, media.OtherCodec, false, 0},
+		"\x90Opusx":        {media.AudioConfig, media.Opus, false, 0},
+		"\x91Opusx":        {media.Audio, media.Opus, false, 0},
+		"\x91ac-3x":        {media.Audio, media.AC3, false, 0},
+		"\x92.mp3":         {media.EndMark, media.MP3, false, 0},
+		"\x95\x01mp4ax":    {media.Audio, media.OtherCodec, false, 0},
+		"\x91Op":           {media.Invalid, media.OtherCodec, false, 0},
+	} {
+		if got := Classify(TagAudio, []byte(in)); got != want {
+			t.Errorf("audio %q: %+v", in, got)
+		}
+	}
+	if Classify(TagVideo, nil).Kind != media.Invalid || Classify(15, []byte("x")).Kind != media.Invalid || Classify(TagScript, []byte("x")).Kind != media.Script {
+		t.Error("nothing, an unknown type or a script")
+	}
+}
+
+func TestCodecName(t *testing.T) {
+	for _, tc := range []struct {
+		typ  byte
+		body string
+		want string
+	}{
+		{TagVideo, "\x17", "H.264"}, {TagVideo, "\x1C", "HEVC (FLV codec id 12)"}, {TagVideo, "\x1D", "AV1 (FLV codec id 13)"},
+		{TagVideo, "\x90hvc1", "HEVC (Enhanced FLV hvc1)"}, {TagVideo, "\x90avc1", "H.264 (Enhanced FLV avc1)"},
+		{TagVideo, "\x90evil", "Enhanced FLV with an unknown codec"}, {TagVideo, "\x90", "Enhanced FLV"}, {TagVideo, "", ""},
+		{TagAudio, "\xAF", "AAC"}, {TagAudio, "\x2F", "MP3"}, {TagAudio, "\x91Opus", "Opus (Enhanced FLV Opus)"}, {TagScript, "x", ""},
+	} {
+		if got := CodecName(tc.typ, []byte(tc.body)); got != tc.want {
+			t.Errorf("%q is %q, want %q", tc.body, got, tc.want)
+		}
+	}
+}
+
+func FuzzVideoConfig(f *testing.F) {
+	f.Add(videoConfig)
+	f.Add(videoConfig[:20])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseVideoConfig(b)
+		if err != nil {
+			if !errors.Is(err, ErrBadConfig) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if c.Width() <= 0 || c.Height() <= 0 || c.Width() > 1<<14 || c.Height() > 1<<14 || len(c.SPS) == 0 || c.FrameDuration() < 0 {
+			t.Fatalf("accepted %+v", c)
+		}
+		if !VideoConfigEqual(b, slices.Clone(b)) {
+			t.Fatal("differs from itself")
+		}
+		if len(c.PPS) > 0 && len(c.PPS) <= 255 {
+			again, err := BuildVideoConfig(c.LengthSize, c.SPS, c.PPS)
+			if err != nil || !VideoConfigEqual(b, again) {
+				t.Fatalf("built anew it differs: %v", err)
+			}
+		}
+	})
+}
+
+func FuzzASC(f *testing.F) {
+	for _, s := range []string{"1210", "2b920800", "eb8a0800", "139056e5a0", "1780258010", "1200"} {
+		f.Add(unhex(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseASC(b)
+		if err != nil {
+			if !errors.Is(err, ErrBadConfig) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if c.SampleRate <= 0 || c.Channels <= 0 || c.Channels > 128 || c.FrameDuration() <= 0 {
+			t.Fatalf("accepted %+v", c)
+		}
+	})
+}
+
+func FuzzBodies(f *testing.F) {
+	r := rand.New(rand.NewPCG(1, 1))
+	f.Add(TagVideo, videoBody(r, true, 0, 20), 4)
+	f.Add(TagAudio, []byte("\x97\xFF\x00\x00a\x03hvc1"), 4)
+	f.Fuzz(func(t *testing.T, typ byte, b []byte, size int) {
+		c := Classify(typ, b)
+		_ = c.Kind.String() + c.Codec.String() + CodecName(typ, b)
+		IsIDR(b, size)
+		IsAnnexB(b, 1+size&3)
+		InBandPPS(b, size)
+		if sps := InBandSPS(b, size); sps != nil {
+			_, _ = ParseSPS(sps)
+		}
+		if c.Key && c.Kind != media.Video {
+			t.Fatalf("%v is a key", c.Kind)
+		}
+	})
+}
