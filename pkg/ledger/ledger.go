@@ -70,6 +70,7 @@ type Ledger struct {
 }
 
 const (
+	readers   = 4 // connections for questions
 	queue     = 256
 	groupMost = 64
 	groupWait = 10 * time.Millisecond
@@ -147,7 +148,8 @@ func (l *Ledger) start(ctx context.Context, accept bool, former holder, host str
 	if err := l.register(ctx, former, h); err != nil {
 		return err
 	}
-	if l.view.db, err = openReader(l.dir.Abs(dbName), 4); err != nil {
+	l.view.turn = make(chan struct{}, readers-1)
+	if l.view.db, err = openReader(l.dir.Abs(dbName), readers); err != nil {
 		return err
 	}
 	l.view.gate = l.alive

@@ -1,13 +1,15 @@
 package ledger
 
 import (
-	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Reader reads the ledger of a data folder while another process may be writing it. It creates no folder and changes
@@ -33,11 +35,22 @@ func OpenReader(path string) (*Reader, error) {
 		return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
 	}
 	r := &Reader{path: path}
+	r.turn = make(chan struct{}, 1)
 	if r.db, err = openReader(abs, 2); err != nil {
 		return nil, err
 	}
 	newest := len(shipped())
-	version, err := schema(context.Background(), r.db, newest)
+	version, err := schema(background, r.db, newest)
+	if code(err) == sqlite3.SQLITE_CANTOPEN && !exists(abs+"-wal") {
+		// A folder in which this process may not make the index of the log. There is no log, so nobody writes.
+		if err := r.db.Close(); err != nil {
+			return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
+		}
+		if r.db, err = sql.Open("sqlite", source(abs, "ro", "query_only(ON)")+"&immutable=1"); err != nil {
+			return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
+		}
+		version, err = schema(background, r.db, newest)
+	}
 	switch {
 	case err != nil:
 	case version == 0:

@@ -22,7 +22,8 @@ type querier interface {
 // view answers questions, each from one snapshot. It never changes anything.
 type view struct {
 	db   *sql.DB
-	gate func() error // why nothing is answered any more; nil: it always is
+	turn chan struct{} // one place for each question at a time: one less than db has connections
+	gate func() error  // why nothing is answered any more; nil: it always is
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt
@@ -79,6 +80,10 @@ func (v *view) ask(ctx context.Context, what string, f func(q querier) error) er
 			return fmt.Errorf("ask the ledger for %s: %w", what, err)
 		}
 	}
+	// A question that meets a statement for the first time needs a second connection to prepare it. If every connection
+	// belonged to a question that does so, all would wait for one another for ever.
+	v.turn <- struct{}{}
+	defer func() { <-v.turn }()
 	tx, err := v.db.BeginTx(background, nil)
 	if err == nil {
 		err = f(snap{v, tx})
