@@ -43,6 +43,8 @@ type fake struct {
 	hideUploads int  // listings of uploads that are still empty, counted down
 	noListing   bool // lists no uploads at all
 	encrypts    bool // ETags are no MD5s
+	bare        bool // leaves the number of parts out of composites
+	whole       bool // keeps the CRC-32C of the whole instead of composites
 	discreet    bool // does not say at the creation that it will check CRC-32C
 
 	// trouble decides about a request; see fate.
@@ -423,7 +425,14 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request, bucket, key, name s
 		w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 		w.Header().Set("Content-Length", strconv.Itoa(len(o.data)))
 		if o.crc != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
-			w.Header().Set("X-Amz-Checksum-Crc32c", o.crc)
+			crc := o.crc
+			if f.bare {
+				crc, _, _ = strings.Cut(crc, "-")
+			}
+			if f.whole {
+				crc = crc64(o.data)
+			}
+			w.Header().Set("X-Amz-Checksum-Crc32c", crc)
 		}
 		if name == "GET object" {
 			_, _ = w.Write(o.data)

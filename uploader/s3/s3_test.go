@@ -114,6 +114,7 @@ func TestProofs(t *testing.T) {
 	}{
 		{"checksums", func(*fake) {}, "size and CRC-32C of 3 parts by HEAD"},
 		{"checksums, said only at the first part", func(f *fake) { f.discreet = true }, "size and CRC-32C of 3 parts by HEAD"},
+		{"composites without a number", func(f *fake) { f.bare = true }, "size and CRC-32C by HEAD"},
 		{"MD5 only", func(f *fake) { f.noChecksums = true }, "size and MD5 by ETag"},
 		{"MD5 only, refuses the header", func(f *fake) { f.noChecksums, f.rejects = true, true }, "size and MD5 by ETag"},
 		{"neither", func(f *fake) { f.noChecksums, f.encrypts = true, true }, "size and SHA-256 read back"},
@@ -149,6 +150,29 @@ func TestProofs(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A store that keeps the CRC-32C of the whole is compared with our file while it is here, and read back later.
+func TestProofByTheSumOfTheWhole(t *testing.T) {
+	f := newFake(t)
+	f.whole = true
+	o, data := object(t, 2*f.part+10, f.part)
+	_, _, r, err := send(t, f.target(t), o, data)
+	must(t, err)
+	if p, err := f.target(t).Verify(t.Context(), o, r); err != nil || p.How != "size and CRC-32C by HEAD" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	gone := o
+	gone.Local += ".gone"
+	if p, err := f.target(t).Verify(t.Context(), gone, r); err != nil || p.How != "size and SHA-256 read back" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	f.with(func() { f.objects["live/"+key].data[7] ^= 1 })
+	for _, o := range []segment.Object{o, gone} {
+		if _, err := f.target(t).Verify(t.Context(), o, r); !errors.Is(err, failure.ErrDamaged) {
+			t.Errorf("a wrong byte: %v", err)
+		}
 	}
 }
 
