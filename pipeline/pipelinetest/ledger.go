@@ -459,6 +459,11 @@ func (l *Ledger) Active(ctx context.Context) ([]segment.Broadcast, error) {
 	return slices.DeleteFunc(all, func(b segment.Broadcast) bool { return b.Session.Complete }), err
 }
 
+// Broadcasts lists every broadcast; limit is for show.
+func (l *Ledger) Broadcasts(ctx context.Context, _ int) ([]segment.Broadcast, error) {
+	return l.All(ctx)
+}
+
 // All lists every broadcast.
 func (l *Ledger) All(ctx context.Context) ([]segment.Broadcast, error) {
 	var out []segment.Broadcast
