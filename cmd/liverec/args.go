@@ -48,13 +48,13 @@ func sortArgs(app *cli.App, args []string) ([]string, error) {
 	if at < 0 {
 		return args, nil // liverec --help and the like
 	}
+	if rest[at] == "help" || rest[at] == "h" {
+		return append([]string{name, "help"}, append(slices.Clone(rest[:at]), rest[at+1:]...)...), nil
+	}
 	if cmd = app.Command(rest[at]); cmd == nil {
 		return args, usagef("%q is not a command; `liverec help` lists the commands", clip(rest[at]))
 	}
 	out := []string{name, cmd.Name}
-	if cmd.Name == "help" {
-		return append(out, append(slices.Clone(rest[:at]), rest[at+1:]...)...), nil
-	}
 	have := append(slices.Clone(cmd.Flags), cli.HelpFlag)
 	if len(cmd.Subcommands) > 0 {
 		for _, sub := range cmd.Subcommands {

@@ -37,7 +37,8 @@ type house struct {
 func logger(opt options, std streams) (zerolog.Logger, *terminal, error) {
 	format, out := opt.logFormat, std.err
 	var screen *terminal
-	if f, ok := isTerminal(std.err); ok {
+	f, tty := isTerminal(std.err)
+	if tty {
 		if format == "" {
 			format = "text"
 		}
@@ -49,7 +50,7 @@ func logger(opt options, std streams) (zerolog.Logger, *terminal, error) {
 	if format == "" {
 		format = "json"
 	}
-	log, err := obs.Logger(out, format, opt.logLevel)
+	log, err := obs.Logger(out, format, opt.logLevel, tty && os.Getenv("NO_COLOR") == "")
 	return log, screen, err
 }
 
@@ -180,7 +181,7 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 			continue
 		}
 		if kind := failure.KindOf(err); now[all[i].ID] && (kind == failure.NeedsHuman || kind == failure.Permanent) {
-			return &failure.Error{Op: "target " + string(all[i].ID) + " refuses", Kind: kind, Err: err}
+			return fmt.Errorf("target refuses: %w", err)
 		}
 		ev := h.log.Warn().Err(err).Str("target", string(all[i].ID))
 		if hint := failure.Hint(err); hint != "" {

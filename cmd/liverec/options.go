@@ -57,16 +57,18 @@ func transferFlags() []cli.Flag {
 }
 
 func recordFlags() []cli.Flag {
-	return append(transferFlags(),
+	own := []cli.Flag{
+		destFlag(),
 		text("segment", "15m", "media time of a part"),
 		text("max-size", "4GiB", "a part never grows beyond it"),
-		text("quality", "auto", "best, worst, a height, a platform's own name, or auto"),
+		text("quality", "auto", "auto, best or worst; a room of site direct has one quality"),
 		toggle("once", "exit after one broadcast has ended and everything is verified and freed"),
 		text("grace", "60s", "how long a source may be away before the broadcast counts as ended"),
 		text("name", naming.DefaultName, "remote folder of a broadcast; fields: {site} {room} {streamer} {title} {date} {time}"),
 		text("title", naming.DefaultTitle, "title of a submission; same fields"),
 		toggle("strict", "exit with 4 if the recording has gaps"),
-	)
+	}
+	return append(own, transferFlags()[1:]...)
 }
 
 // options are the flags of a command, checked.
@@ -178,8 +180,10 @@ func recording(c *cli.Context) (options, error) {
 		return o, err
 	}
 	o.quality = c.String("quality")
-	if strings.TrimSpace(o.quality) == "" {
-		return o, usagef("%s: it is empty; use auto, best, worst, a height such as 720, or a platform's own name", label(c, "quality"))
+	switch o.quality {
+	case "auto", "best", "worst":
+	default:
+		return o, usagef("%s: %q: a room of site direct has one quality; use auto", label(c, "quality"), clip(o.quality))
 	}
 	if o.name, err = naming.Parse(c.String("name")); err != nil {
 		return o, usagef("%s: %v", label(c, "name"), err)

@@ -223,9 +223,19 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 			r.Title = snap.Title
 		}
 		if snap.Open != nil {
-			away := map[string]int64{}
+			away, known := map[string]int64{}, int64(0)
 			if r.Open != nil && r.Open.Seq == snap.Open.Seq {
-				away = r.Open.Away
+				away, known = r.Open.Away, r.Open.Size
+			}
+			// The ledger hears of the open part every few seconds only.
+			if more := snap.Open.Durable - known; more > 0 {
+				st.UnsafeBytes += more
+				r.UnsafeBytes += more
+				for j := range st.Targets {
+					if _, ok := away[st.Targets[j].Target]; ok {
+						st.Targets[j].DueBytes += more
+					}
+				}
 			}
 			r.Open = &status.Open{Seq: snap.Open.Seq, DurationMS: snap.Open.Duration.Milliseconds(), Size: snap.Open.Size, Durable: snap.Open.Durable, Away: away}
 		} else {

@@ -11,9 +11,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Logger makes the logger of a process. format is "text" (for people on a terminal) or "json"; level is one of trace,
-// debug, info, warn, error.
-func Logger(w io.Writer, format, level string) (zerolog.Logger, error) {
+// Logger makes the logger of a process. format is "text" (for people, in colour where that is wanted) or "json"; level
+// is one of trace, debug, info, warn, error.
+func Logger(w io.Writer, format, level string, colour bool) (zerolog.Logger, error) {
 	l, err := zerolog.ParseLevel(level)
 	if err != nil || level == "" {
 		return zerolog.Nop(), fmt.Errorf("%q is not a level; use trace, debug, info, warn or error", level)
@@ -21,7 +21,7 @@ func Logger(w io.Writer, format, level string) (zerolog.Logger, error) {
 	switch format {
 	case "json":
 	case "text":
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !colour}
 	default:
 		return zerolog.Nop(), fmt.Errorf("%q is not a format; use text or json", format)
 	}

@@ -14,7 +14,7 @@ import (
 func TestWarnerSaysOnceAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		log, err := obs.Logger(&out, "json", "info")
+		log, err := obs.Logger(&out, "json", "info", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestWarnerSaysOnceAndCounts(t *testing.T) {
 
 func TestLoggerRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, c := range [][2]string{{"xml", "info"}, {"json", "loud"}, {"json", ""}, {"", "info"}} {
-		if _, err := obs.Logger(&bytes.Buffer{}, c[0], c[1]); err == nil {
+		if _, err := obs.Logger(&bytes.Buffer{}, c[0], c[1], false); err == nil {
 			t.Errorf("format %q with level %q was taken", c[0], c[1])
 		}
 	}
