@@ -352,12 +352,19 @@ func (h *house) start(cfg uploader.Config, targets ...uploader.Target) *run {
 	for _, t := range targets {
 		deps.Targets = append(deps.Targets, uploader.Destination{Target: t, Required: true})
 	}
+	if cfg.MaxSize == 0 {
+		cfg.MaxSize = 100_000
+	}
 	tr, err := uploader.New(cfg, deps)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run{Transport: tr, in: make(chan segment.Progress, 64), out: make(chan segment.Outcome, 64), cancel: cancel, done: make(chan struct{})}
+	h.t.Cleanup(func() { // of a test that failed in between
+		cancel()
+		<-r.done
+	})
 	go func() {
 		defer close(r.done)
 		r.err = tr.Run(ctx, r.in, r.out)
@@ -411,13 +418,13 @@ type ackAt struct {
 	after      int // how many chunks the store had accepted by then
 }
 
-func (o *once) watch(b *book) {
-	b.acked = func(d segment.Delivery, a segment.Ack) {
-		n := len(o.remote.Accepted())
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.seen = append(o.seen, ackAt{d.Key, d.Token, a.Index, n})
-	}
+func (o *once) watch(b *book) { b.acked = o.note }
+
+func (o *once) note(d segment.Delivery, a segment.Ack) {
+	n := len(o.remote.Accepted())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seen = append(o.seen, ackAt{d.Key, d.Token, a.Index, n})
 }
 
 func (o *once) check(t *testing.T) {

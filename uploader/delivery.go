@@ -17,7 +17,7 @@ import (
 
 // How often a question is asked before its answer is believed, and how often a delivery begins anew before it is parked.
 const (
-	asksAbsent  = 6 // a store may list late: the waits between them grow to about half a minute
+	asksAbsent  = 8 // a store may list late: the waits between them add up to about a minute
 	asksDamaged = 2
 	mostDamaged = 3
 )
@@ -282,11 +282,11 @@ func (l *lane) again(ctx context.Context, w *work, why string) error {
 	return nil
 }
 
-// spoilt begins anew after the target kept something else than what was sent, but not for ever.
+// spoilt begins anew after the target kept something else than what was sent, or nothing, but not for ever.
 func (l *lane) spoilt(ctx context.Context, w *work, cause error) error {
 	w.damaged++
 	n := w.damaged
-	if err := l.again(ctx, w, "the copy is not what was sent: "+cause.Error()); err != nil {
+	if err := l.again(ctx, w, "there is no good copy: "+cause.Error()); err != nil {
 		return err
 	}
 	if n < mostDamaged {
@@ -294,7 +294,7 @@ func (l *lane) spoilt(ctx context.Context, w *work, cause error) error {
 	}
 	return &failure.Error{
 		Op: "send " + w.d.Key, Kind: failure.Permanent, Err: fmt.Errorf("%d times in a row: %w", n, cause),
-		Hint: "The target keeps something else than what it is sent: look at its disk and its memory.",
+		Hint: "The target does not keep what it is sent: look at its disk and its memory.",
 	}
 }
 
@@ -346,7 +346,7 @@ func (l *lane) finish(ctx context.Context, w *work) error {
 		if w.asks++; w.asks < asksAbsent {
 			return err
 		}
-		return l.again(ctx, w, "the target said that it was complete and does not have it")
+		return l.spoilt(ctx, w, fmt.Errorf("the target said that it was complete: %w", err))
 	}
 	return err
 }

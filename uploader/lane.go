@@ -546,7 +546,7 @@ func (l *lane) failed(ctx context.Context, f *flow, key int, r result, now time.
 		l.postpone(f, key, err, now)
 		l.disk.Add(err, "reading the recording does not work, it is tried again")
 		return
-	case errors.Is(err, failure.ErrAbsent), errors.Is(err, failure.ErrDamaged):
+	case failure.KindOf(err) == failure.Transient && (errors.Is(err, failure.ErrAbsent) || errors.Is(err, failure.ErrDamaged)):
 		// The target answered: it is well, only this delivery is not.
 		if errors.Is(err, failure.ErrAbsent) {
 			l.gauge.retry("absent")
