@@ -7,7 +7,7 @@ import (
 
 const (
 	backLimit    = 500  // ms back that count as an overlap, not as a jump
-	aheadLimit   = 1000 // ms ahead that count as jitter, not as a jump
+	aheadLimit   = 1000 // ms from one tag to the next that count as jitter, not as a jump
 	skewLimit    = 3000 // ms between the tracks that are not yet two clocks
 	stuckLimit   = 4    // equal time stamps in a row before they are made up
 	pauseAfter   = 3000 // ms without one track that are worth a word
@@ -26,7 +26,9 @@ const (
 
 // clock turns the source's time stamps into the session's.
 //
-// "raw" is source time + offset, on the session's clock but as uneven as it was sent; "out" rises strictly.
+// The source's clock is unwrapped to 64 bits and goes on over all connections: when the source takes another one, the
+// reference moves. "raw" is source time + offset, on the session's clock but as uneven as it was sent; the offset
+// changes where a hole is closed. "out" rises strictly.
 type clock struct {
 	begun bool
 
@@ -43,6 +45,8 @@ type clock struct {
 	lastRaw [2]int64
 	stuck   [2]int
 	frame   [2]int64
+
+	closed []Closed
 
 	deltas  [maxDeltas]int64
 	nDeltas int
@@ -110,6 +114,14 @@ func (c *clock) plausible(at, raw int64) bool {
 	return early >= -cacheLimit
 }
 
+// close notes that a hole was closed.
+func (c *clock) close(length int64) {
+	if len(c.closed) == pastSpans {
+		c.closed = append(c.closed[:0], c.closed[1:]...)
+	}
+	c.closed = append(c.closed, Closed{Out: c.end(), Length: length})
+}
+
 // end is where the output is.
 func (c *clock) end() int64 {
 	var end int64
@@ -127,7 +139,7 @@ func (c *clock) fits(t int, raw int64) bool {
 		d := raw - c.end()
 		return d >= -skewLimit && d <= skewLimit
 	}
-	if d := raw - c.last[t] - c.frame[t]; d >= -backLimit && d <= aheadLimit {
+	if d := raw - c.last[t]; d >= c.frame[t]-backLimit && d <= aheadLimit {
 		return true
 	}
 	d := raw - c.end()

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/liverec/liverec/pkg/media"
@@ -134,12 +133,22 @@ func only(fs []frame, k media.Kind) []frame {
 	return slices.DeleteFunc(slices.Clone(fs), func(f frame) bool { return f.kind != k })
 }
 
+// tb is what *testing.T and *rapid.T have in common.
+type tb interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Failed() bool
+}
+
 // got is an item as the sink saw it.
 type got struct {
 	kind  media.Kind
 	key   bool
 	out   int64
 	dur   int64
+	size  int
 	sum   uint64
 	at    time.Time
 	cts   int32
@@ -149,7 +158,7 @@ type got struct {
 
 // sink keeps everything and checks what must always hold.
 type sink struct {
-	t       testing.TB
+	t       tb
 	items   []got
 	configs []repair.Configs
 	gaps    []repair.Gap
@@ -158,6 +167,7 @@ type sink struct {
 	ordinal uint64
 	content uint64
 	fail    func(n int) error
+	begun   func()
 	now     func() time.Time
 }
 
@@ -190,7 +200,7 @@ func (s *sink) Media(it *repair.Item) error {
 		s.t.Errorf("item %d: the body is not what its sum says", it.Ordinal)
 	}
 	s.last[it.Kind] = it.Out
-	s.items = append(s.items, got{kind: it.Kind, key: it.Key, out: it.Out, dur: it.Dur, sum: it.Sum, at: it.At,
+	s.items = append(s.items, got{kind: it.Kind, key: it.Key, out: it.Out, dur: it.Dur, size: len(it.Body), sum: it.Sum, at: it.At,
 		cts: it.CTS, part: len(s.configs), wrote: s.now()})
 	return nil
 }
@@ -198,6 +208,9 @@ func (s *sink) Media(it *repair.Item) error {
 func (s *sink) Config(c repair.Configs) error {
 	c.Video.Body, c.Audio.Body = slices.Clone(c.Video.Body), slices.Clone(c.Audio.Body)
 	s.configs = append(s.configs, c)
+	if s.begun != nil {
+		s.begun()
+	}
 	return nil
 }
 
@@ -228,7 +241,7 @@ func (s *sink) count(k repair.RepairKind) int {
 
 // rig is a Repairer on a virtual wall clock.
 type rig struct {
-	t    testing.TB
+	t    tb
 	s    *sink
 	r    *repair.Repairer
 	now  time.Time
@@ -238,7 +251,7 @@ type rig struct {
 
 var zero = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func newRig(t testing.TB) *rig {
+func newRig(t tb) *rig {
 	s := &sink{t: t, last: map[media.Kind]int64{}}
 	g := &rig{t: t, s: s, r: repair.New(repair.Config{}, s), now: zero}
 	s.now = func() time.Time { return g.now }
@@ -265,6 +278,21 @@ func (g *rig) push(ps ...media.Packet) {
 	}
 	for i := range b.Packets {
 		clear(b.Packets[i].Body)
+	}
+}
+
+// advance lets the wall go on, with a Tick every 100 ms as promised.
+func (g *rig) advance(to time.Time) {
+	g.t.Helper()
+	for to.Sub(g.now) > 100*time.Millisecond {
+		g.now = g.now.Add(100 * time.Millisecond)
+		if err := g.r.Tick(g.now); err != nil {
+			g.t.Errorf("tick: %v", err)
+			return
+		}
+	}
+	if to.After(g.now) {
+		g.now = to
 	}
 }
 
@@ -311,7 +339,7 @@ func (g *rig) live(fs []frame, burst int64, shift func(f frame) int64) {
 			i++ // out of order by a little
 			continue
 		}
-		g.now = start.Add(time.Duration(until-base) * time.Millisecond)
+		g.advance(start.Add(time.Duration(until-base) * time.Millisecond))
 		g.push(ps...)
 	}
 }
@@ -376,3 +404,5 @@ func between(fs []frame, from, to int64) []frame {
 	}
 	return out
 }
+
+func metadata() media.Packet { return script("onMetaData") }

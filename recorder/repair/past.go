@@ -12,10 +12,10 @@ const (
 // pastTag is a tag that was written.
 type pastTag struct {
 	sum  uint64
-	raw  int64
+	src  int64 // on the source's clock
+	raw  int64 // src + the offset of its time
 	out  int64
 	prev int64 // the one before with the same bucket
-	big  bool
 }
 
 // past remembers the last tags of one track. Tags are named by a running number.
@@ -23,7 +23,19 @@ type past struct {
 	tags    [pastTags]pastTag
 	buckets [pastBuckets]int64
 	n       int64 // numbers below n were given
+
+	// Where the offset changed, because a hole was closed: the stretches of equal offset, oldest first.
+	spans  [pastSpans]span
+	nSpans int
 }
+
+// span is a stretch of tags with one offset.
+type span struct {
+	from   int64
+	offset int64
+}
+
+const pastSpans = 8
 
 func (p *past) init() {
 	for i := range p.buckets {
@@ -36,6 +48,15 @@ func (p *past) get(i int64) *pastTag  { return &p.tags[i%pastTags] }
 func (p *past) bucket(s uint64) int64 { return int64(s % pastBuckets) }
 
 func (p *past) add(t pastTag) {
+	offset := t.raw - t.src
+	if p.nSpans == 0 || p.spans[p.nSpans-1].offset != offset {
+		if p.nSpans == pastSpans {
+			copy(p.spans[:], p.spans[1:])
+			p.nSpans--
+		}
+		p.spans[p.nSpans] = span{from: p.n, offset: offset}
+		p.nSpans++
+	}
 	b := p.bucket(t.sum)
 	t.prev = p.buckets[b]
 	p.tags[p.n%pastTags] = t
@@ -77,11 +98,11 @@ func (p *past) seek(out int64) int64 {
 	return lo
 }
 
-// at finds the tag with this sum whose raw time is nearest to raw, at most slack away; -1 if there is none. A raw
-// time is never above its output time and not far below it.
-func (p *past) at(sum uint64, raw, slack int64) int64 {
+// at finds the tag with this sum whose raw time is nearest to raw, at most slack away, among numbers from to below to;
+// -1 if there is none. A raw time is never above its output time and not far below it.
+func (p *past) at(sum uint64, raw, slack, from, to int64) int64 {
 	best, bestD := int64(-1), slack+1
-	for i, k := p.seek(raw-slack), 0; i < p.n && k < 64; i, k = i+1, k+1 {
+	for i, k := max(from, p.seek(raw-slack)), 0; i < to && k < 64; i, k = i+1, k+1 {
 		t := p.get(i)
 		if t.out > raw+slack+2*backLimit {
 			break
@@ -94,20 +115,54 @@ func (p *past) at(sum uint64, raw, slack int64) int64 {
 	return best
 }
 
-// covers reports whether something was written at raw, give or take slack.
-func (p *past) covers(raw, slack int64) bool {
-	i := p.seek(raw - slack)
-	return i < p.n && p.get(i).raw <= raw+slack
+// find finds the tag with this sum whose source time is src, give or take slack; -1 if there is none.
+func (p *past) find(sum uint64, src, slack int64) int64 {
+	for k, to := p.nSpans-1, p.n; k >= 0 && to > p.first(); k-- {
+		if i := p.at(sum, src+p.spans[k].offset, slack, max(p.spans[k].from, p.first()), to); i >= 0 {
+			return i
+		}
+		to = p.spans[k].from
+	}
+	return -1
 }
 
-// top is the highest raw time among the last tags.
+// covers reports whether something was written of source time src, give or take slack.
+func (p *past) covers(src, slack int64) bool {
+	for k, to := p.nSpans-1, p.n; k >= 0 && to > p.first(); k-- {
+		raw := src + p.spans[k].offset
+		i := max(p.seek(raw-slack), p.spans[k].from, p.first())
+		if i < to && p.get(i).raw <= raw+slack {
+			return true
+		}
+		to = p.spans[k].from
+	}
+	return false
+}
+
+// top is the highest source time among the last tags; bottom that of the oldest.
 func (p *past) top() int64 {
 	if p.n == 0 {
 		return 0
 	}
-	top := p.get(p.n - 1).raw
+	top := p.get(p.n - 1).src
 	for i := max(p.first(), p.n-64); i < p.n; i++ {
-		top = max(top, p.get(i).raw)
+		top = max(top, p.get(i).src)
 	}
 	return top
+}
+
+func (p *past) bottom() int64 {
+	if p.n == 0 {
+		return 0
+	}
+	return p.get(p.first()).src
+}
+
+// since counts the tags from source time src on, as far as it was in one stretch.
+func (p *past) since(src int64) int {
+	n := 0
+	for i := p.n - 1; i >= p.first() && n < 8 && p.get(i).src >= src; i-- {
+		n++
+	}
+	return n
 }

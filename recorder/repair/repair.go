@@ -101,12 +101,13 @@ type Repairer struct {
 
 	replaying [2]bool
 	cursor    [2]int64 // the next tag that a replay is expected to bring; -1 before its first
-	replayed  [2]int64 // raw time of the last replayed tag
+	replayed  [2]int64 // source time of the last replayed tag
 	reported  bool     // the replay that goes on is known already
 	loopDups  int64
 	newAt     int64 // ms, when new media last came in
 
 	unsupported media.Codec
+	changes     uint64
 
 	item    Item
 	scratch []byte
@@ -478,6 +479,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 		r.account.Invalid++
 		return
 	case begin:
+		r.changes++
 		r.gate.commit()
 		r.clock.start(e.ext, e.at)
 		r.clock.setAudioFrame(r.gate.audioFrame())
@@ -494,6 +496,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 				return
 			}
 		}
+		r.changes++
 		r.gate.commit()
 		if audio {
 			r.order.configDue = true
@@ -505,7 +508,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 	}
 	c := &r.clock
 	if c.has[t] && raw < c.lastRaw[t] || c.has[t] && raw == c.lastRaw[t] && t == vid && len(e.body) > bigTag {
-		if r.past[t].at(e.sum, raw, 0) >= 0 {
+		if r.past[t].find(e.sum, raw-c.offset[t], 0) >= 0 {
 			r.drop(t, &e)
 			return
 		}
@@ -529,7 +532,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 		r.stats.Made++
 	}
 	c.live(e.at, raw)
-	r.past[t].add(pastTag{sum: e.sum, raw: raw, out: e.out, big: len(e.body) > bigTag})
+	r.past[t].add(pastTag{sum: e.sum, src: raw - c.offset[t], raw: raw, out: e.out})
 	if e.cts > maxCTS || e.cts < -maxCTS {
 		r.stats.BadCTS++
 	}
@@ -575,6 +578,9 @@ const tagOverhead = 15 // header and trailer of a tag
 
 // Configs is the current configuration, for the head of the next part.
 func (r *Repairer) Configs() Configs { return r.gate.configs() }
+
+// Epoch changes whenever the clock or the configuration does. Then the State that was stored last is out of date.
+func (r *Repairer) Epoch() uint64 { return r.changes }
 
 // Stats counts what was put right.
 func (r *Repairer) Stats() Stats { return r.stats }

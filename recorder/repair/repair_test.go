@@ -126,7 +126,7 @@ func TestSilenceAndANewClockInAConnection(t *testing.T) {
 
 // reconnect plays a film with one break: cut after the tag with index cut, back with what was sent since true time
 // from, on a clock that is shift away, after the wall stood for away ms.
-func reconnect(t testing.TB, fs []frame, cut int, from, away int64, shift int64) *rig {
+func reconnect(t tb, fs []frame, cut int, from, away int64, shift int64) *rig {
 	g := newRig(t)
 	g.connect("")
 	g.live(fs[:cut], 0, by(50_000))

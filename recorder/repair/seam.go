@@ -6,7 +6,7 @@ import (
 	"github.com/liverec/liverec/pkg/media"
 )
 
-// known, and its relatives, is what a tag of a replay can be.
+// likeness is what a tag of a replay can be.
 type likeness uint8
 
 const (
@@ -15,40 +15,60 @@ const (
 	backAgain                 // the replay itself began anew
 )
 
-// compare tells whether a tag of a replay was written already. It follows the past from where the replay met it.
+const (
+	clockSlack = 2   // ms by which two copies of a tag may differ on one clock
+	looseSlack = 100 // ms by which they may differ where the tail of a file is all that is known
+)
+
+// compare tells whether a tag of a replay was written already.
 func (r *Repairer) compare(t int, e *entry) likeness {
 	p, c := &r.past[t], &r.clock
-	raw := e.ext + c.offset[t]
 	if p.n == 0 {
 		return newMedia
 	}
 	begun := r.cursor[t] >= 0
-	if begun && !e.settled && raw < r.replayed[t]-backLimit {
+	if t == vid && len(e.body) > bigTag {
+		r.follow(e)
+	}
+	if begun && !e.settled && e.ext < r.replayed[t]-backLimit {
 		return backAgain
 	}
-	if begun && r.cursor[t] == p.n || raw > p.top()+c.frame[t]/2 {
+	if begun && r.cursor[t] == p.n || e.ext > p.top()+c.frame[t]/2 {
 		return newMedia
 	}
-	r.replayed[t] = raw
-	i := p.at(e.sum, raw, clockSlack)
+	r.replayed[t] = e.ext
+	i := p.find(e.sum, e.ext, clockSlack)
 	if i < 0 {
-		i = p.at(e.sum, raw, looseSlack)
+		i = p.find(e.sum, e.ext, looseSlack)
 	}
 	switch {
 	case i >= 0 && i >= r.cursor[t]:
 		r.cursor[t] = i + 1
 		return known
-	case raw > c.lastRaw[t]:
+	case e.ext > p.get(p.n-1).src:
 		return newMedia
 	}
 	r.stats.Late++
 	return known
 }
 
-const (
-	clockSlack = 2   // ms by which two copies of a tag may differ on one clock
-	looseSlack = 100 // ms by which they may differ where the tail of a file is all we know
-)
+// follow corrects the clock inside a replay by a tag that was written once: what was written across a hole of unknown
+// length does not have the distances that the replay has, and the distance to the last tags counts.
+func (r *Repairer) follow(e *entry) {
+	p := &r.past[vid]
+	if p.count(e.sum) != 1 || p.find(e.sum, e.ext, clockSlack) >= 0 {
+		return
+	}
+	p.each(e.sum, func(i int64) bool {
+		if by := p.get(i).src - e.ext; i >= r.cursor[vid] && by <= maxHoldMedia && by >= -maxHoldMedia {
+			r.shift(by)
+			e.ext += by
+			r.replayed[vid] += by
+			r.replayed[aud] += by
+		}
+		return false
+	})
+}
 
 // decide ends a hold as soon as it can be ended; with force, at once.
 func (r *Repairer) decide(force bool) {
@@ -63,18 +83,16 @@ func (r *Repairer) decide(force bool) {
 		}
 		if r.prepare() {
 			r.mode = running
-		} else {
-			for i := range r.hold {
-				if r.hold[i].media() {
-					r.account.PreRoll++
-					r.hold[i].kind = 0
-				}
-			}
-			clear(r.hold)
-			r.hold = r.hold[:0]
+			r.release()
 			return
 		}
-		r.release()
+		for i := range r.hold {
+			if r.hold[i].media() {
+				r.account.PreRoll++
+			}
+		}
+		clear(r.hold)
+		r.hold = r.hold[:0]
 	case joining:
 		r.join(force || r.full() || len(r.work) == 0 && r.now-r.holdSince >= r.cfg.seamWait)
 	}
@@ -88,15 +106,21 @@ func (r *Repairer) full() bool {
 	if r.mode == starting {
 		return false
 	}
-	var first *entry
+	last := &r.hold[len(r.hold)-1]
 	for i := range r.hold {
-		if e := &r.hold[i]; e.media() {
-			first = e
-			break
+		if e := &r.hold[i]; e.media() && e.track() == last.track() {
+			return last.media() && last.ext-e.ext >= maxHoldMedia
 		}
 	}
-	last := &r.hold[len(r.hold)-1]
-	return first != nil && last.media() && last.track() == first.track() && last.ext-first.ext >= maxHoldMedia
+	return false
+}
+
+// master is the track whose clock is the session's.
+func (r *Repairer) master() int {
+	if r.gate.cur[vid].set {
+		return vid
+	}
+	return aud
 }
 
 // join tries to end a seam. last says that there will be no more evidence.
@@ -108,27 +132,26 @@ func (r *Repairer) join(last bool) {
 			lead[e.track()] = e
 		}
 	}
-	m := lead[vid]
-	if m == nil && (last || !r.gate.cur[vid].set) {
-		m = lead[aud]
+	m := lead[r.master()]
+	if m == nil && last {
+		m = lead[1-r.master()]
 	}
 	if m == nil {
 		if last {
-			r.resume(lead)
+			r.letGo(lead)
 		}
 		return
 	}
+	c := &r.clock
 	t := m.track()
-	raw := m.ext + r.clock.offset[t]
-	d := r.missing(t, raw)
+	d := r.missing(t, m)
 
 	// 1. The clock went on, past all that was written. At a new connection that is not the last word where the tags
 	// look familiar: another node may number its tags a few seconds ahead.
-	tight := d >= -r.clock.frame[t] && d <= r.clock.frame[t]
-	likely := r.clock.plausible(m.at, raw)
-	onward := raw > r.past[t].top() && (tight || likely && d > 0)
-	if onward && (!r.trig.fresh() || !r.familiar()) {
-		if d > aheadLimit && lead[aud] == nil && r.clock.has[aud] && !last && !r.atEnd {
+	tight := d >= -c.frame[t] && d <= c.frame[t]
+	onward := m.ext > r.past[t].top() && (tight || d > 0 && c.plausible(m.at, m.ext+c.offset[t]))
+	if onward && !(r.trig.fresh() && r.looks(true)) {
+		if d+c.frame[t] > aheadLimit && lead[aud] == nil && c.has[aud] && !last && !r.atEnd {
 			return // closing a hole is neater when both sides of both tracks are known
 		}
 		r.resume(lead)
@@ -136,149 +159,153 @@ func (r *Repairer) join(last bool) {
 	}
 
 	// 2. Known tags.
-	if !onward || last {
-		if s, ok := r.match(last); ok && (!onward || r.closer(s)) {
-			r.overlap(s.offset, s.first, lead)
+	if last || !onward && r.worthALook() {
+		if s, ok := r.match(last); ok && (!onward || r.fromEdge(s, s.shift) < r.fromEdge(s, 0)) {
+			r.overlap(s, lead)
 			return
 		}
 	}
-	if last || r.trig == byJump && r.stranger() {
+	if last || r.trig == byJump && r.looks(false) {
 		r.resume(lead)
 	}
 }
 
-// missing is the media time between the end of a track and raw.
-func (r *Repairer) missing(t int, raw int64) int64 {
+// worthALook keeps the search from being made for every tag of a long hold.
+func (r *Repairer) worthALook() bool {
+	n := len(r.hold)
+	if n <= 12 || n&(n-1) == 0 || r.atEnd {
+		return true
+	}
+	e := &r.hold[n-1]
+	return e.kind == media.Video && len(e.body) > bigTag && r.past[vid].count(e.sum) == 1 &&
+		r.past[vid].find(e.sum, e.ext, clockSlack) >= 0
+}
+
+// missing is the media time between the end of a track and a tag.
+func (r *Repairer) missing(t int, e *entry) int64 {
 	c := &r.clock
+	raw := e.ext + c.offset[t]
 	if !c.has[t] {
 		return raw - c.end()
 	}
 	return raw - c.lastRaw[t] - c.frame[t]
 }
 
-// stranger reports whether a video tag is held that is big enough to be known and is not.
-func (r *Repairer) stranger() bool {
-	e := r.firstBig()
-	return e != nil && r.past[vid].count(e.sum) == 0
-}
-
-// familiar reports whether the first video tag that is big enough was written before.
-func (r *Repairer) familiar() bool {
-	e := r.firstBig()
-	return e != nil && r.past[vid].count(e.sum) > 0
-}
-
-func (r *Repairer) firstBig() *entry {
+// looks reports whether a video tag is held that is big enough to be known, and whether the first such is.
+func (r *Repairer) looks(familiar bool) bool {
 	for i := range r.hold {
-		if e := &r.hold[i]; e.kind == media.Video && len(e.body) > bigTag {
-			return e
+		e := &r.hold[i]
+		if e.kind == media.Video && len(e.body) > bigTag {
+			return (r.past[vid].count(e.sum) > 0) == familiar
 		}
 	}
-	return nil
-}
-
-// closer reports whether an offset brings the newest held tag nearer to the live edge than the old clock does.
-func (r *Repairer) closer(s score) bool {
-	off := func(raw int64) int64 {
-		d := s.lastAt - raw - r.clock.edge()
-		return max(d, -d)
-	}
-	t := r.master()
-	return off(s.lastRaw) < off(s.lastRaw-s.offset+r.clock.offset[t])
-}
-
-// master is the track whose clock is the session's.
-func (r *Repairer) master() int {
-	if r.gate.cur[vid].set {
-		return vid
-	}
-	return aud
+	return false
 }
 
 const (
 	maxCandidates = 48
-	maxProbes     = 24  // held tags that are looked up
-	maxScored     = 768 // held tags that a candidate is measured by
+	maxProbes     = 24   // known tags that offer a shift
+	maxScored     = 4096 // held tags that a candidate is measured by
+	edgeSlack     = 1000 // ms
+	edgeMargin    = 200  // ms
 )
 
-// score is how well an offset explains what is held.
+// score is how well a shift of the source's clock explains what is held.
 type score struct {
-	offset    int64
-	first     int64 // raw time of the first known tag
+	shift     int64
+	first     int64 // shifted source time of the first known tag
 	tags      int   // known
 	big       int   // of them video above 200 bytes
 	unique    int   // of them those that were written only once
 	bigUnique int
-	against   int  // later tags at a place where something else was written
-	behind    int  // how many tags were written from the first known one on
-	beyond    bool // held tags go on behind all that was written
-	lastRaw   int64
-	lastAt    int64
+	against   int   // later tags at a place where something else was written
+	behind    int   // how many tags were written from the first known one on
+	beyond    bool  // held tags go on behind all that was written
+	newest    int64 // source time of the newest held tag, shifted
+	newestAt  int64
 }
 
-// match looks for an offset of the video track (of audio where there is no video) under which held tags are what was
-// written.
+// match looks for a shift under which held tags are what was written.
 func (r *Repairer) match(last bool) (best score, ok bool) {
 	t := r.master()
-	var cands [maxCandidates]int64
-	n := 1
-	cands[0] = r.clock.offset[t] // the clock that was in use
+	c := &r.clock
 	p := &r.past[t]
-	probes := 0
+	var cands [maxCandidates]int64 // the first is the clock that was in use
+	n, probes := 1, 0
+	onward, first := int64(0), true // the shift with which the first held tag comes right after what was written
 	for i := range r.hold {
 		e := &r.hold[i]
-		if !e.media() || e.track() != t || t == vid && len(e.body) <= bigTag {
+		if !e.media() || e.track() != t {
+			continue
+		}
+		if first {
+			onward, first = c.last[t]+c.frame[t]-c.offset[t]-e.ext, false
+		}
+		if t == vid && len(e.body) <= bigTag {
+			continue
+		}
+		if p.count(e.sum) == 0 {
 			continue
 		}
 		if probes++; probes > maxProbes {
 			break
 		}
 		p.each(e.sum, func(k int64) bool {
-			c := p.get(k).raw - e.ext
+			s := p.get(k).src - e.ext
 			for _, have := range cands[:n] {
-				if max(c-have, have-c) <= clockSlack {
+				if max(s-have, have-s) <= clockSlack {
 					return true
 				}
 			}
 			if n < maxCandidates {
-				cands[n] = c
+				cands[n] = s
 				n++
 			}
 			return n < maxCandidates
 		})
 	}
 	late := int64(-1)
-	for i, c := range cands[:n] {
-		s := r.score(c - r.clock.offset[t])
-		s.offset = c
-		switch {
-		case i == 0:
+	for i, shift := range cands[:n] {
+		s := r.score(shift)
+		if i == 0 {
+			// Where the clock agrees, one big tag will do; but inside a connection a still picture after a jump must
+			// not pass for a replay.
 			sure := s.big >= 1 || s.tags >= 8
 			if t == aud {
 				sure = s.unique >= 3 || s.tags >= 8
 			}
-			if sure && s.against == 0 || s.bigUnique >= 1 && s.tags >= 3 && s.against*4 <= s.tags {
+			sure = sure && s.against == 0 && (r.trig.fresh() || s.unique >= 1)
+			if sure || s.bigUnique >= 1 && s.tags >= 3 && s.against*4 <= s.tags {
 				return s, true
 			}
+		}
+		switch {
 		case s.tags < 3 && (s.tags < s.behind || !s.beyond) || s.against*8 > s.tags:
 		case s.bigUnique >= 1 || t == aud && s.unique >= 8:
-			if late < 0 || s.tags > best.tags {
-				best, late, ok = s, 0, true
+			if !ok || s.tags > best.tags {
+				best, ok = s, true
 			}
-		case last && !ok && s.big >= 1 && !r.clock.young(r.now):
-			// The same bytes were written more than once. The live edge tells which of them this can be.
-			if d := s.lastAt - s.lastRaw - r.clock.edge(); max(d, -d) <= edgeSlack && (late < 0 || max(d, -d) < late) {
-				best, late = s, max(d, -d)
+		case last && !ok && s.big >= 1 && r.now-c.since >= burstWall:
+			// The same bytes were written more than once. The live edge tells which of them this can be, if it is
+			// not the next of their kind.
+			if d := r.fromEdge(s, shift); d <= edgeSlack && d+edgeMargin < r.fromEdge(s, onward) && (late < 0 || d < late) {
+				best, late = s, d
 			}
 		}
 	}
 	return best, ok || late >= 0
 }
 
-const edgeSlack = 1000 // ms
+// fromEdge is how far from the live edge a shift puts the newest held tag.
+func (r *Repairer) fromEdge(s score, shift int64) int64 {
+	raw := s.newest - s.shift + shift + r.clock.offset[r.master()]
+	d := s.newestAt - raw - r.clock.edge()
+	return max(d, -d)
+}
 
-// score measures a shift of both tracks against what is held.
-func (r *Repairer) score(shift int64) (s score) {
+// score measures a shift against what is held.
+func (r *Repairer) score(shift int64) score {
+	s := score{shift: shift}
 	for i, n := 0, 0; i < len(r.hold) && n < maxScored; i++ {
 		e := &r.hold[i]
 		if !e.media() {
@@ -287,57 +314,59 @@ func (r *Repairer) score(shift int64) (s score) {
 		n++
 		t := e.track()
 		p := &r.past[t]
-		raw := e.ext + r.clock.offset[t] + shift
-		s.lastRaw, s.lastAt = max(s.lastRaw, raw), e.at
-		if p.n > 0 && raw > p.top()+clockSlack && s.tags > 0 {
-			s.beyond = true
-		}
-		if p.n == 0 || raw > p.top()+clockSlack || raw < p.get(p.first()).raw-clockSlack {
-			continue
-		}
-		if p.at(e.sum, raw, clockSlack) < 0 {
-			if s.tags > 0 && p.covers(raw, r.clock.frame[t]) && p.at(e.sum, raw, looseSlack) < 0 {
-				s.against++
+		src := e.ext + shift
+		s.newest, s.newestAt = src, e.at
+		switch {
+		case p.n == 0 || src < p.bottom()-clockSlack:
+		case src > p.top()+clockSlack:
+			s.beyond = s.beyond || s.tags > 0
+		case p.find(e.sum, src, clockSlack) >= 0:
+			if s.tags == 0 {
+				s.first = src
+				for t := range r.past {
+					s.behind += r.past[t].since(src)
+				}
 			}
-			continue
-		}
-		if s.tags == 0 {
-			s.first = raw
-			for t := range r.past {
-				s.behind += int(r.past[t].n - r.past[t].seek(raw))
-			}
-		}
-		s.tags++
-		big := t == vid && len(e.body) > bigTag
-		if big {
-			s.big++
-		}
-		if p.count(e.sum) == 1 {
-			s.unique++
+			s.tags++
+			big := t == vid && len(e.body) > bigTag
 			if big {
-				s.bigUnique++
+				s.big++
 			}
+			if p.count(e.sum) == 1 {
+				s.unique++
+				if big {
+					s.bigUnique++
+				}
+			}
+		case s.tags > 0 && p.covers(src, r.clock.frame[t]) && p.find(e.sum, src, looseSlack) < 0:
+			s.against++
 		}
 	}
 	return s
 }
 
-// young reports whether the live edge is not known well yet.
-func (c *clock) young(now int64) bool { return now-c.since < burstWall }
+// shift moves the source's clock: what comes, and what is held already.
+func (r *Repairer) shift(by int64) {
+	r.clock.refExt += by
+	for i := range r.hold {
+		r.hold[i].ext += by
+	}
+	for i := range r.work {
+		r.work[i].ext += by
+	}
+}
 
-// overlap goes on with an offset that was proven by known tags: they are dropped up to the end of what was written.
-func (r *Repairer) overlap(offset, first int64, lead [2]*entry) {
-	c := &r.clock
-	t := r.master()
-	shift := offset - c.offset[t]
-	for t := range c.offset {
-		c.offset[t] += shift
-		c.hasAlt[t] = false
+// overlap goes on with a clock that was proven by known tags: they are dropped up to the end of what was written.
+func (r *Repairer) overlap(s score, lead [2]*entry) {
+	r.shift(s.shift)
+	for t := range r.replaying {
 		r.replaying[t], r.cursor[t] = true, -1
+		r.clock.hasAlt[t] = false
 	}
 	if !r.reported {
 		r.reported = true
-		twice := seconds(r.past[t].top() - first + c.frame[t])
+		t := r.master()
+		twice := seconds(r.past[t].top() - s.first + r.clock.frame[t])
 		if r.trig.fresh() {
 			r.stats.Seams++
 			r.sink.Repair(Repair{Kind: Seam, Out: r.edgeOut(), What: "connection renewed without loss, " + twice + " came twice"})
@@ -350,28 +379,21 @@ func (r *Repairer) overlap(offset, first int64, lead [2]*entry) {
 
 // resume goes on without known tags: where the clock says, or at the end of what was written.
 func (r *Repairer) resume(lead [2]*entry) {
-	m := lead[vid]
+	m := lead[r.master()]
 	if m == nil {
-		m = lead[aud]
-	}
-	if m == nil {
-		r.letGo(lead)
-		return
+		m = lead[1-r.master()]
 	}
 	c := &r.clock
 	t := m.track()
-	raw := m.ext + c.offset[t]
-	d := r.missing(t, raw)
+	d := r.missing(t, m)
 	wait := max(0, m.at-c.lastAt)
 	frame := c.frame[t]
-	likely := c.plausible(m.at, raw)
+	likely := c.plausible(m.at, m.ext+c.offset[t])
 	tight := d >= -frame && d <= frame
 	fresh := r.trig.fresh()
-	for t := range r.replaying {
-		r.replaying[t] = false
-	}
+	r.replaying = [2]bool{}
 	switch {
-	case d >= -backLimit && d <= aheadLimit && (tight || likely || !fresh):
+	case d >= -backLimit && d+frame <= aheadLimit && (tight || likely || !fresh):
 		if !fresh {
 			break // the other track jumped, or none
 		}
@@ -381,13 +403,18 @@ func (r *Repairer) resume(lead [2]*entry) {
 			r.stats.Seams++
 			r.sink.Repair(Repair{Kind: Seam, Out: r.edgeOut(), What: "connection renewed without loss"})
 		}
-	case likely && d > aheadLimit:
+	case likely && d > 0:
 		why := WhyMissing
 		if fresh {
 			why = r.reason()
 		}
 		r.gap(d, why)
-		by := r.closeUp(lead, true)
+		by, _ := r.closing(lead, true)
+		c.close(-by)
+		for t := range c.offset {
+			c.offset[t] += by
+			c.hasAlt[t] = false
+		}
 		c.edgeNow -= by
 		c.edgeOld -= by
 	default:
@@ -404,19 +431,28 @@ func (r *Repairer) resume(lead [2]*entry) {
 			}
 			r.sink.Repair(Repair{Kind: Clock, Out: r.edgeOut(), What: what + seconds(d)})
 		}
-		by := r.closeUp(lead, fresh)
-		c.renew(m.at, raw+by)
+		by, stays := r.closing(lead, fresh)
+		r.shift(by)
+		o := 1 - t
+		c.hasAlt = [2]bool{}
+		switch {
+		case stays:
+			c.offset[o] -= by
+		case !fresh && lead[o] == nil: // it will jump, or not
+			c.alt[o], c.hasAlt[o] = c.offset[o]-by, true
+		}
+		c.renew(m.at, m.ext+c.offset[t])
 	}
 	r.letGo(lead)
 }
 
-// closeUp moves the offsets so that the held tags follow what was written at one frame's distance, and says by how
-// much. Both tracks move together; with both false, one that did not jump stays.
-func (r *Repairer) closeUp(lead [2]*entry, both bool) int64 {
+// closing is the move that brings the held tags to one frame behind what was written. With both false, the track
+// that did not jump stays where it is.
+func (r *Repairer) closing(lead [2]*entry, both bool) (by int64, stays bool) {
 	c := &r.clock
-	t := vid
-	if lead[vid] == nil {
-		t = aud
+	t := r.master()
+	if lead[t] == nil {
+		t = 1 - t
 	}
 	o := 1 - t
 	need := func(t int) int64 {
@@ -426,22 +462,16 @@ func (r *Repairer) closeUp(lead [2]*entry, both bool) int64 {
 		}
 		return end - lead[t].ext - c.offset[t]
 	}
-	by := need(t)
-	stays := false
+	by = need(t)
 	if lead[o] != nil && c.has[o] {
 		if !both && c.fits(o, lead[o].ext+c.offset[o]) {
-			stays = true
-		} else if n := need(o); n > by && n-by <= aheadLimit-c.frame[t] {
+			return by, true
+		}
+		if n := need(o); n > by && n-by <= aheadLimit/2 {
 			by = n // no overlap in either
 		}
 	}
-	c.alt[o], c.hasAlt[o] = c.offset[o], !both && lead[o] == nil
-	c.offset[t] += by
-	c.hasAlt[t] = false
-	if !stays {
-		c.offset[o] += by
-	}
-	return by
+	return by, false
 }
 
 // letGo ends the seam.
@@ -452,6 +482,7 @@ func (r *Repairer) letGo(lead [2]*entry) {
 		}
 	}
 	r.mode, r.trig = running, noTrigger
+	r.changes++
 	r.release()
 }
 
@@ -471,6 +502,7 @@ func (r *Repairer) anchor(t int, e *entry) int64 {
 		return raw
 	}
 	c.offset[t] += end - raw
+	r.changes++
 	r.stats.Jumps++
 	r.sink.Repair(Repair{Kind: Clock, Out: r.edgeOut(), What: "the clock of the " + trackName(t) + " is " + seconds(d) + " away from the other"})
 	return end

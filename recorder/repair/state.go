@@ -20,6 +20,7 @@ func (r *Repairer) State() State {
 		Offset:  r.clock.offset, RefRaw: r.clock.ref, RefExt: r.clock.refExt,
 		Last: r.sent, Frame: r.clock.frame,
 		Edge: r.clock.edge(), LastAt: r.sentAt,
+		Closed:  append([]Closed(nil), r.clock.closed...),
 		Ordinal: r.ordinal, Content: r.content, Frames: r.frames, Account: a,
 	}
 	own := func(h *header) []byte {
@@ -65,6 +66,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 	c.begun = true
 	c.haveRef, c.ref, c.refExt = true, s.RefRaw, s.RefExt
 	c.offset, c.frame = s.Offset, s.Frame
+	c.closed = append(c.closed, s.Closed...)
 	if c.frame[vid] <= 0 {
 		c.frame[vid] = fallbackV
 	}
@@ -103,7 +105,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 				c.measure(d)
 			}
 		}
-		r.past[t].add(pastTag{sum: tag.Sum, raw: tag.Out, out: tag.Out, big: tag.Size > bigTag})
+		r.past[t].add(pastTag{sum: tag.Sum, src: tag.Out - c.offset[t] - s.closed(tag.Out), raw: tag.Out, out: tag.Out})
 	}
 	for t := range c.has {
 		if r.sent[t] >= 0 {

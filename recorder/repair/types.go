@@ -94,8 +94,10 @@ type Unsupported struct{ Codec media.Codec }
 func (e *Unsupported) Error() string { return "codec " + e.Codec.String() + " is not supported here" }
 
 // State is what a new process needs to go on. It describes what the Sink was given, nothing that is held. It may be
-// older than the file: Restore reads the rest from the tail. Take one after each Sink.Config (when the new part is
-// begun) and then every few seconds, and store it only after the file is durable up to there.
+// older than the file: Restore reads the rest from the tail. Take one in each Sink.Config (when the new part is begun),
+// after each Push that changed Repairer.Epoch, and else every few seconds; store it only after the file is durable up
+// to there. With a state from before the last change of epoch nothing is lost or doubled, but the length of the next
+// gap may be wrong, since a file does not tell the source's clock.
 type State struct {
 	Version int             `json:"v"`
 	Offset  [2]int64        `json:"offset"`  // video, audio: output = source clock + offset
@@ -103,15 +105,33 @@ type State struct {
 	RefExt  int64           `json:"ref_ext"`
 	Last    [2]int64        `json:"last"` // last output of each track, -1 if none
 	Frame   [2]int64        `json:"frame"`
-	Edge    int64           `json:"edge"`    // ms, smallest (wall - output) lately; the live edge
-	LastAt  int64           `json:"last_at"` // unix ms when the last item was received
-	Ordinal uint64          `json:"ordinal"` // of the last item
-	Content uint64          `json:"content"` // Chain over all items
+	Edge    int64           `json:"edge"`             // ms, smallest (wall - output) lately; the live edge
+	LastAt  int64           `json:"last_at"`          // unix ms when the last item was received
+	Closed  []Closed        `json:"closed,omitempty"` // the last holes that were closed
+	Ordinal uint64          `json:"ordinal"`          // of the last item
+	Content uint64          `json:"content"`          // Chain over all items
 	Frames  [2]int64        `json:"frames"`
 	Account segment.Account `json:"account"`
 	Video   []byte          `json:"video,omitempty"` // header bodies and script
 	Audio   []byte          `json:"audio,omitempty"`
 	Script  []byte          `json:"script,omitempty"`
+}
+
+// Closed is a hole in the source's clock that the session's clock has not.
+type Closed struct {
+	Out    int64 `json:"out"`    // ms on the session's clock
+	Length int64 `json:"length"` // ms
+}
+
+// closed is how much of the source's clock was closed behind an output time.
+func (s State) closed(out int64) int64 {
+	var sum int64
+	for _, c := range s.Closed {
+		if c.Out > out {
+			sum += c.Length
+		}
+	}
+	return sum
 }
 
 // TailTag is one media tag that was read back from the end of the open part, in file order. Out is on the session's

@@ -1,0 +1,148 @@
+package repair_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// kill throws the Repairer away with all that it holds and makes a new one from a note and what the sink has.
+func (g *rig) kill(note repair.State) {
+	g.t.Helper()
+	b, err := json.Marshal(note)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var s repair.State
+	if err := json.Unmarshal(b, &s); err != nil {
+		g.t.Fatal(err)
+	}
+	var tail []repair.TailTag
+	from := int64(0)
+	if n := len(g.s.items); n > 0 {
+		from = g.s.items[n-1].out - 30_000
+	}
+	for _, it := range g.s.items {
+		if it.out >= from {
+			tail = append(tail, repair.TailTag{Kind: it.kind, Key: it.key, Out: it.out, Size: it.size, Sum: it.sum})
+		}
+	}
+	g.r = repair.Restore(repair.Config{}, g.s, s, tail)
+}
+
+func TestRestartGoesOn(t *testing.T) {
+	fs := film(30, 40_000, false)
+	for _, c := range []struct {
+		name    string
+		away    int64
+		cache   int64
+		shift   int64
+		missing int64
+	}{
+		{"overlap", 500, 3000, 0, 0},
+		{"overlap, new clock", 500, 3000, -1_000_000, 0},
+		{"hole", 9000, 2000, 0, 7000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for ms := int64(20_000); ms < 22_000; ms += 130 {
+				g := newRig(t)
+				g.connect("")
+				g.live(between(fs, 0, ms-4000), 0, by(1_000_000))
+				note := g.r.State()
+				g.live(between(fs, ms-4000, ms), 0, by(1_000_000))
+				lost := len(only(between(fs, 0, ms), media.Video)) - len(g.s.kind(media.Video))
+				if lost > 8 {
+					t.Errorf("%d frames lost by the kill", lost)
+				}
+				g.kill(note)
+				if err := g.r.Account().Check(); err != nil {
+					t.Error(err)
+				}
+				if st := g.r.State(); st.Content != g.s.content || st.Ordinal != g.s.ordinal {
+					t.Errorf("restored %d/%x, written %d/%x", st.Ordinal, st.Content, g.s.ordinal, g.s.content)
+				}
+				edge := ms + c.away
+				g.now = zero.Add(time.Duration(edge) * time.Millisecond)
+				g.connect("liverec was not running")
+				from := (edge - c.cache) / gopMS * gopMS
+				g.live(between(fs, from, 1<<40), edge, by(1_000_000+c.shift))
+				g.disconnect()
+				if c.missing == 0 {
+					g.same(fs)
+					g.want(0, 0, 1)
+				} else {
+					if len(g.s.gaps) != 1 || g.s.gaps[0].Why != "liverec was not running" {
+						t.Errorf("%+v", g.s.gaps)
+					}
+					written := time.Duration(len(g.s.kind(media.Video))*frameMS) * time.Millisecond
+					if d := 40*time.Second - written - g.s.gapTotal(); d.Abs() > frameMS*time.Millisecond {
+						t.Errorf("%v written, gap of %v", written, g.s.gapTotal())
+					}
+				}
+				if len(g.s.configs) != 1 {
+					t.Errorf("%d parts", len(g.s.configs))
+				}
+				g.steps()
+				if t.Failed() {
+					t.Fatalf("killed at %d", ms)
+				}
+			}
+		})
+	}
+}
+
+func TestRestartWithAnotherHeaderBeginsAPart(t *testing.T) {
+	fs := film(31, 12_000, false)
+	g := newRig(t)
+	g.connect("")
+	g.live(between(fs, 0, 6000), 0, by(0))
+	g.kill(g.r.State())
+	g.now = g.now.Add(time.Second)
+	g.r.Connect(g.now, "liverec was not running")
+	g.push(header(media.VideoConfig, videoB), header(media.AudioConfig, audioA))
+	g.live(between(fs, 8000, 12_000), 0, by(0))
+	g.disconnect()
+	if len(g.s.configs) != 2 {
+		t.Errorf("%d parts", len(g.s.configs))
+	}
+	if len(g.s.gaps) != 1 {
+		t.Errorf("%+v", g.s.gaps)
+	}
+}
+
+func TestRestoreOfNothingIsABeginning(t *testing.T) {
+	g := newRig(t)
+	g.kill(repair.State{})
+	fs := film(32, 4000, false)
+	g.connect("liverec was not running")
+	g.live(fs, 0, by(0))
+	g.disconnect()
+	g.same(fs)
+	g.want(0, 0, 0)
+}
+
+// The note that is taken when the first part begins says nothing of the clock.
+func TestStateOfTheFirstPartIsEnough(t *testing.T) {
+	g := newRig(t)
+	var note repair.State
+	g.s.begun = func() { note = g.r.State() }
+	g.connect("")
+	fs := film(33, 8000, false)
+	g.live(between(fs, 0, 4000), 0, by(77))
+	g.kill(note)
+	if st := g.r.State(); st.Ordinal != g.s.ordinal || st.Content != g.s.content {
+		t.Errorf("restored %d, written %d", st.Ordinal, g.s.ordinal)
+	}
+	g.now = g.now.Add(200 * time.Millisecond)
+	g.connect("liverec was not running")
+	g.live(between(fs, 2000, 8000), 4200, by(77))
+	g.disconnect()
+	g.same(fs)
+	g.want(0, 0, 1)
+	if len(g.s.configs) != 1 {
+		t.Errorf("%d parts", len(g.s.configs))
+	}
+}
