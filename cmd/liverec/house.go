@@ -125,6 +125,47 @@ func (h *house) close() error {
 	return errors.Join(append(errs, h.dir.Close())...)
 }
 
+// leave ends a run that did not come to recording: with err, or, if somebody asked it to stop, with what the ledger says
+// of earlier media.
+func (h *house) leave(soft context.Context, err error) error {
+	if soft.Err() == nil {
+		return errors.Join(err, h.close())
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(soft), 2*time.Second)
+	defer cancel()
+	left, lerr := h.led.Unsafe(ctx)
+	if err := errors.Join(lerr, h.close()); err != nil {
+		return err
+	}
+	if left.Bytes > 0 {
+		return &exitStatus{exitUnsafe, "liverec: " + unsafeLine(left.Bytes)}
+	}
+	return nil
+}
+
+// closeTime is how long a run that was told twice to stop may take to close its files: the exit has to come within 3 s
+// of the second signal, and the pipeline takes up to 2.
+const closeTime = 700 * time.Millisecond
+
+// part closes the house at the end of a run. After the second signal it does not wait for a disk that hangs: the ledger
+// survives that as it survives a kill.
+func (h *house) part(hard context.Context) {
+	done := make(chan error, 1)
+	go func() { done <- h.close() }() // awaited here, unless the disk hangs and the process ends
+	var late <-chan time.Time
+	if hard.Err() != nil {
+		late = time.After(closeTime)
+	}
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, ledger.ErrDead) {
+			h.log.Warn().Err(err).Msg("the data folder was not closed cleanly, the next start looks at it")
+		}
+	case <-late:
+		h.log.Warn().Msg("the data folder takes too long to close, the next start looks at it")
+	}
+}
+
 // checkTime is how long a target may think about the question at the start.
 const checkTime = 15 * time.Second
 

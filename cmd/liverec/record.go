@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pipeline"
-	"github.com/liverec/liverec/pkg/ledger"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
@@ -80,7 +78,7 @@ func runRecord(ctx context.Context, opt options, std streams, ds []dest.Dest, ro
 	}
 	began := time.Now()
 	if err := h.furnish(soft, ds, false); err != nil {
-		return errors.Join(err, h.close())
+		return h.leave(soft, err)
 	}
 	keep := map[segment.RoomID]bool{}
 	for _, w := range rooms {
@@ -88,11 +86,11 @@ func runRecord(ctx context.Context, opt options, std streams, ds []dest.Dest, ro
 	}
 	rest, err := recorder.Recover(soft, recorder.RecoverConfig{Grace: opt.grace}, recorder.Deps{Journal: h.led, Dir: h.dir, Log: log}, keep)
 	if err != nil {
-		return errors.Join(fmt.Errorf("go on where the last run ended: %w", err), h.close())
+		return h.leave(soft, fmt.Errorf("go on where the last run ended: %w", err))
 	}
 	s, err := h.stages(rooms)
 	if err != nil {
-		return errors.Join(err, h.close())
+		return h.leave(soft, err)
 	}
 	s.rest = rest
 	res, err := s.run(soft, hard, pipeline.Config{Once: opt.once, StopGrace: opt.stopGrace})
@@ -101,9 +99,7 @@ func runRecord(ctx context.Context, opt options, std streams, ds []dest.Dest, ro
 		told(res, bs)
 	}
 	code, msg := h.outcome(res, bs, err)
-	if cerr := h.close(); cerr != nil && !errors.Is(cerr, ledger.ErrDead) {
-		log.Warn().Err(cerr).Msg("the data folder was not closed cleanly, the next start looks at it")
-	}
+	h.part(hard)
 	if code == exitOK && msg == "" {
 		return nil
 	}

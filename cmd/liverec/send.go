@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pipeline"
-	"github.com/liverec/liverec/pkg/ledger"
 	"github.com/liverec/liverec/pkg/naming"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
@@ -173,22 +172,20 @@ func withHouse(parent context.Context, opt options, std streams, prepare func(co
 		return err
 	}
 	if err := prepare(soft, h); err != nil {
-		return errors.Join(err, h.close())
+		return h.leave(soft, err)
 	}
 	before, err := h.led.Active(soft)
 	if err != nil {
-		return errors.Join(err, h.close())
+		return h.leave(soft, err)
 	}
 	s, err := h.stages(nil)
 	if err != nil {
-		return errors.Join(err, h.close())
+		return h.leave(soft, err)
 	}
 	res, err := s.run(soft, hard, pipeline.Config{Once: true, StopGrace: opt.stopGrace})
 	bs := h.again(before)
 	code, msg := h.outcome(res, bs, err)
-	if cerr := h.close(); cerr != nil && !errors.Is(cerr, ledger.ErrDead) {
-		log.Warn().Err(cerr).Msg("the data folder was not closed cleanly, the next start looks at it")
-	}
+	h.part(hard)
 	if code == exitOK && msg == "" {
 		return nil
 	}

@@ -20,8 +20,8 @@ func Logger(w io.Writer, format, level string, colour bool) (zerolog.Logger, err
 	}
 	switch format {
 	case "json":
-	case "text":
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !colour}
+	case "text": // the proofs of a removal stand in the JSON form, the line about the verification says them to people
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !colour, FieldsExclude: []string{"proofs"}}
 	default:
 		return zerolog.Nop(), fmt.Errorf("%q is not a format; use text or json", format)
 	}
