@@ -61,11 +61,11 @@ type Packet struct {
 	Sum   uint64 // XXH64 of the FLV tag type byte followed by Body; the same bytes always give the same sum
 }
 
-// Count is what one batch says about the bytes it was made from. The sums over a connection are the left side of
-// the accounting identity: Received = Header + Tags + Junk + Partial.
+// Count is what one batch says about the bytes it was made from: Received = Header + Tags + Junk + Partial, in every
+// batch and so over the connection. A byte is counted once its fate is known, not when it leaves the socket.
 type Count struct {
-	Received int64 // bytes read from the socket
-	Header   int64 // file headers: 13 each
+	Received int64
+	Header   int64 // file headers: 13 each, or as long as they say
 	Tags     int64 // whole tags, 15 + body each
 	Junk     int64 // skipped while looking for the next sound tag
 	Partial  int64 // an unfinished tag at the end of the connection

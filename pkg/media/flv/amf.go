@@ -39,7 +39,8 @@ const (
 	amfString = 2
 	amfEnd    = 9
 
-	amfDepth = 32 // of nested values; deeper is refused
+	amfDepth  = 32      // of nested values; deeper is refused
+	amfValues = 1 << 17 // in one script: a value of one byte takes a hundred in memory
 )
 
 // Value is one AMF0 value.
@@ -61,12 +62,16 @@ type Property struct {
 // amfReader reads foreign bytes: nothing is believed that the remaining bytes cannot hold.
 type amfReader struct {
 	b []byte
+	n int // values so far
 }
 
 // value reads one value. It takes memory in proportion to the bytes that are really there.
 func (r *amfReader) value(depth int) (Value, error) {
 	if depth > amfDepth {
 		return Value{}, badScript("nested deeper than %d", amfDepth)
+	}
+	if r.n++; r.n > amfValues {
+		return Value{}, badScript("more than %d values", amfValues)
 	}
 	m, err := r.take(1)
 	if err != nil {

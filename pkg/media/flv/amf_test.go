@@ -1,6 +1,7 @@
 package flv
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -80,6 +81,7 @@ func TestAMFLimits(t *testing.T) {
 		"another name":      appendString(nil, "onCuePoint"),
 		"no name":           {0, 1, 2, 3, 4, 5, 6, 7, 8},
 		"nothing":           {},
+		"millions of nulls": append(append(name[:len(name):len(name)], 10, 0, 0xF0, 0, 0), bytes.Repeat([]byte{5}, 0xF00000)...),
 		"an unknown marker": append(name[:len(name):len(name)], 0x11),
 	} {
 		allocs := testing.AllocsPerRun(1, func() {

@@ -16,7 +16,8 @@
 //
 // Fill never returns a batch together with an error. Every batch balances alone: Received = Header + Tags + Junk +
 // Partial, because bytes are counted as received when their fate is known; Pending says how many are still open.
-// What comes out does not depend on how the reader cuts the bytes.
+// What comes out does not depend on how the reader cuts the bytes. Fill blocks as long as its reader does: watchdogs
+// belong into the reader.
 //
 //	func Sniff(b []byte) Content
 //	func Classify(typ byte, body []byte) Class        // kind, codec, key flag, composition time of one body
@@ -34,7 +35,7 @@
 //	func (VideoConfig) FrameDuration() time.Duration        // 0: the SPS does not say
 //	func (AudioConfig) FrameDuration() time.Duration
 //	func IsIDR(body []byte, lengthSize int) bool
-//	func InBandSPS(body []byte, lengthSize int) []byte      // nil if there is none
+//	func InBandSPS(body []byte, lengthSize int) []byte      // nil if there is none; InBandPPS as well
 //	func IsAnnexB(body []byte, lengthSize int) bool
 //	func ParseSPS(nal []byte) (SPS, error)
 //	func BuildVideoConfig(lengthSize int, sps, pps [][]byte) ([]byte, error)
@@ -57,10 +58,18 @@
 //	func (h *Head) Size() int64               // of the file: head and every tag that was added
 //	func (h *Head) Duration() time.Duration   // first frame to the end of the last one; video, else audio
 //	func (h *Head) Frames() (video, audio int64)
+//	func (h *Head) VideoStep() time.Duration  // how long a frame lasts: measured, else from the SPS, else 0
 //	func (h *Head) Patch() []byte             // valid until the next call
 //
 // # Finding a part again after a crash
 //
 //	s, err := flv.Scan(f, size, flv.ScanConfig{HeadLen: seg.Head, Last: 30 * time.Second, Tag: func(t flv.Tag) error { … }})
-//	// truncate the file to s.End, go on with s.Head
+//	// truncate the file to s.End, write s.Head.Patch() over its begin, go on with s.Head.Add
+//
+// # What the fixed library does here
+//
+// yutopp/go-flv splits the bodies of sequence headers that lie in memory, names types and codecs, and writes what
+// liverec makes itself: the file header, built sequence headers, the end mark. In tests it is the second reader of our
+// output. It sees neither a live stream nor a script from outside: it corrupts the one at short reads and can be killed
+// by the other.
 package flv

@@ -17,7 +17,7 @@ const (
 	minEntries    = 4
 	entrySize     = 18 // a number in each of two arrays
 	extraRoom     = 1024
-	maxPad        = math.MaxUint16
+	maxPad        = 4 << 10
 	deltaMax      = 1000 // ms; the longest step that the frame rate is measured from
 
 	keyKeyframes = "keyframes"
@@ -369,10 +369,11 @@ func (h *Head) appendScript(b []byte) []byte {
 	b = append(b, h.extras...)
 	n += 2 + uint32(h.nExtras)
 	b = appendName(b, keyPadding)
-	pad := max(h.scriptSize-(len(b)-begin)-3-3, 0)
-	b = binary.BigEndian.AppendUint16(append(b, amfString), uint16(pad))
+	// Nulls are one byte each, and no player has a limit for them as it has for strings.
+	pad := max(h.scriptSize-(len(b)-begin)-5-3, 0)
+	b = binary.BigEndian.AppendUint32(append(b, byte(StrictArray)), uint32(pad))
 	for range pad {
-		b = append(b, ' ')
+		b = append(b, byte(Null))
 	}
 	n++
 	binary.BigEndian.PutUint32(b[count:], n)

@@ -190,7 +190,7 @@ func (s *Scanned) head(w *walker, cfg ScanConfig) error {
 
 // walkHead reads the tags of the head: a script and sequence headers, up to the first media tag.
 func (s *Scanned) walkHead(w *walker, sig []byte, cfg ScanConfig) {
-	at := int64(dataOffset(sig) + TagTrailerSize)
+	at := min(int64(dataOffset(sig)+TagTrailerSize), w.size)
 	s.HeadLen = at
 	scripts := 0
 	for cfg.HeadLen == 0 || at < cfg.HeadLen {
