@@ -223,13 +223,10 @@ func (r *Repairer) Disconnect(at time.Time) error {
 
 // close decides what is open with the evidence at hand and empties the window.
 func (r *Repairer) close() {
-	for r.err == nil && (len(r.hold) > 0 || len(r.work) > 0) {
-		before := len(r.hold) + len(r.work)
+	// Every decision settles at least the first tag that is held; a trigger that came meanwhile costs one more turn.
+	for left := 2 * (len(r.hold) + len(r.work) + 1); r.err == nil && left > 0 && len(r.hold)+len(r.work) > 0; left-- {
 		r.decide(true)
 		r.run()
-		if len(r.hold)+len(r.work) >= before {
-			break
-		}
 	}
 	r.drain(true)
 }

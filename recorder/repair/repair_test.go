@@ -652,3 +652,74 @@ func TestSinkFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What came out, fed in again, comes out as it is (6.3).
+func TestIdempotence(t *testing.T) {
+	fs := film(60, 40_000, false)
+	g := newRig(t)
+	g.connect("")
+	g.live(between(fs, 0, 9000), 0, by(77_000))
+	g.live(between(fs, 9000, 15_000), 0, by(5_000_000))
+	g.disconnect()
+	g.now = g.now.Add(4 * time.Second)
+	g.connect("cut")
+	g.live(between(fs, 18_000, 30_000), 19_000, by(5_000_000))
+	g.disconnect()
+	g.now = g.now.Add(time.Second)
+	g.connect("cut")
+	g.live(between(fs, 26_000, 40_000), 31_000, by(0))
+	g.disconnect()
+	if len(g.s.gaps) != 1 || len(g.s.repairs) != 2 {
+		t.Fatalf("%+v %+v", g.s.gaps, g.s.repairs)
+	}
+
+	bodies := map[uint64]frame{}
+	for _, f := range fs {
+		bodies[f.sum] = f
+	}
+	var again []frame
+	for _, it := range g.s.items {
+		f := bodies[it.sum]
+		f.at = it.out
+		again = append(again, f)
+	}
+	h := newRig(t)
+	h.connect("")
+	h.live(again, 0, by(0))
+	h.disconnect()
+	h.want(0, 0, 0)
+	if len(h.s.items) != len(g.s.items) || h.s.content != g.s.content {
+		t.Fatalf("%d items %x, then %d items %x", len(g.s.items), g.s.content, len(h.s.items), h.s.content)
+	}
+	for i := range h.s.items {
+		if h.s.items[i].out != g.s.items[i].out {
+			t.Fatalf("item %d at %d, then at %d", i, g.s.items[i].out, h.s.items[i].out)
+		}
+	}
+	if st := h.r.Stats(); st != (repair.Stats{}) {
+		t.Errorf("a rule fired: %+v", st)
+	}
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	r := rand.New(rand.NewPCG(61, 1))
+	g := newRig(t)
+	g.connect("")
+	g.live(film(61, 4000, false), 0, by(0))
+	g.disconnect()
+	g.connect("cut")
+	// A burst of unknown pictures on another clock, 40 MB at once.
+	var most int64
+	for i := range int64(400) {
+		g.push(video(r, 0, i%50 == 0, 100_000).packet(9_000_000 + i*40))
+		a := g.r.Account()
+		most = max(most, a.Held)
+	}
+	g.disconnect()
+	if most > 50 {
+		t.Errorf("up to %d tags of 100 kB were held", most)
+	}
+	if n := len(g.s.kind(media.Video)); n != 500 {
+		t.Errorf("%d frames", n)
+	}
+}

@@ -425,6 +425,7 @@ func (r *Repairer) resume(lead [2]*entry) {
 		case !fresh && wait > futureSlack+frame:
 			r.gap(wait, WhySilent)
 		default:
+			wait = 0
 			what := "clock jumped ahead by "
 			if d < 0 {
 				what = "clock jumped back by "
@@ -432,6 +433,12 @@ func (r *Repairer) resume(lead [2]*entry) {
 			r.sink.Repair(Repair{Kind: Clock, Out: r.edgeOut(), What: what + seconds(d)})
 		}
 		by, stays := r.closing(lead, fresh)
+		if wait > 0 { // the source's clock has the hole, the session's has not
+			c.close(wait)
+			c.offset[vid] -= wait
+			c.offset[aud] -= wait
+			r.shift(wait)
+		}
 		r.shift(by)
 		o := 1 - t
 		c.hasAlt = [2]bool{}
