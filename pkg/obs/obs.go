@@ -20,8 +20,8 @@ func Logger(w io.Writer, format, level string, colour bool) (zerolog.Logger, err
 	}
 	switch format {
 	case "json":
-	case "text": // the proofs of a removal stand in the JSON form, the line about the verification says them to people
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !colour, FieldsExclude: []string{"proofs"}}
+	case "text": // people have one broadcast before their eyes, and read the proof where it came; both stand in the JSON form
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !colour, FieldsExclude: []string{"proofs", "session"}}
 	default:
 		return zerolog.Nop(), fmt.Errorf("%q is not a format; use text or json", format)
 	}
