@@ -11,6 +11,7 @@
 //	r.Push(batch)                         // as often as there are batches; the caller releases them
 //	r.Tick(now)                           // at least every 100 ms while no batch comes
 //	r.Disconnect(now)                     // everything held comes out; the identities hold
+//	r.State()                             // to be stored, whenever Epoch changed and every few seconds
 //
 // # What comes out
 //
@@ -35,15 +36,19 @@
 //
 // # How a seam is decided
 //
-//  1. If the old clock still makes sense (a tag from there would be neither from the future nor older than a node's
-//     cache) and places the first video tag after all that was written, the clock is right: content that looks
-//     familiar is a static picture or a looped film, not a replay. What the clock leaves out is missing.
-//  2. Else the held tags are looked up by their digest among the last ones that were written. An offset is accepted
-//     with one video tag of more than 200 bytes where the old clock agrees, or with three tags, one of them such a
-//     video tag that occurred only once, where it does not. Everything up to the end of what was written is dropped
-//     as duplicate, and the new offset is exact for both tracks.
+//  1. If the clock that was in use still makes sense (a tag from there would be neither from the future nor older than
+//     a node's cache) and places the first video tag after all that was written, the clock is right: content that
+//     looks familiar is a static picture or a looped film, not a replay. What the clock leaves out is missing. Only at
+//     a new connection whose first big tag is familiar does the live edge decide between this and 2.
+//  2. Else the held tags are looked up by their digest among the last ones that were written. A shift of the clock is
+//     accepted with one video tag of more than 200 bytes where it is none; else with three tags, or all there were to
+//     the end, one of them such a video tag that was written only once. Where everything was written more than once,
+//     the live edge must agree. Everything up to the end of what was written is dropped as duplicate; the new clock is
+//     exact for both tracks.
 //  3. Else it is a hole of unknown content. Where wall time passed it is a gap as long as the wall says; where none
 //     did, it is a jump of the clock and nothing is missing.
+//
+// Inside a connection nothing is a duplicate as long as its clock goes on: a film that is shown again is new media.
 //
 // # Gap or repair
 //

@@ -146,3 +146,28 @@ func TestStateOfTheFirstPartIsEnough(t *testing.T) {
 		t.Errorf("%d parts", len(g.s.configs))
 	}
 }
+
+func TestHoleAfterAKillInTheFirstPart(t *testing.T) {
+	fs := film(34, 30_000, false)
+	for _, late := range []bool{false, true} {
+		g := newRig(t)
+		var note repair.State
+		g.s.begun = func() { note = g.r.State() }
+		g.connect("")
+		g.live(between(fs, 0, 10_000), 0, by(77))
+		if late { // what a recorder can say without any note
+			v := g.s.items[len(g.s.items)-1]
+			note = repair.State{Version: repair.StateVersion, Last: [2]int64{-1, -1}, Video: note.Video, Audio: note.Audio,
+				LastAt: v.at.UnixMilli(), Edge: v.at.UnixMilli() - v.out}
+		}
+		g.kill(note)
+		g.advance(g.now.Add(6 * time.Second))
+		g.connect("liverec was not running")
+		g.live(between(fs, 16_000, 30_000), 0, by(-90_000_000))
+		g.disconnect()
+		if len(g.s.gaps) != 1 || (g.s.gapTotal()-6*time.Second).Abs() > 500*time.Millisecond {
+			t.Errorf("%+v %+v", g.s.gaps, g.s.repairs)
+		}
+		g.steps()
+	}
+}

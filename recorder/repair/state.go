@@ -23,6 +23,9 @@ func (r *Repairer) State() State {
 		Closed:  append([]Closed(nil), r.clock.closed...),
 		Ordinal: r.ordinal, Content: r.content, Frames: r.frames, Account: a,
 	}
+	if s.Ordinal == 0 {
+		s.LastAt = r.now
+	}
 	own := func(h *header) []byte {
 		if !h.set {
 			return nil
@@ -113,6 +116,9 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 		}
 	}
 	r.sentAt = s.LastAt + max(0, c.end()-was)
+	if was == 0 && s.Edge != 0 { // nothing was written yet at its time
+		r.sentAt = s.Edge + max(r.sent[vid], r.sent[aud])
+	}
 	c.lastAt = r.sentAt
 	c.edgeNow, c.edgeOld = s.Edge, s.Edge
 	c.bucketEnd = r.sentAt + edgeBucket

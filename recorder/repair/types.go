@@ -98,6 +98,9 @@ func (e *Unsupported) Error() string { return "codec " + e.Codec.String() + " is
 // after each Push that changed Repairer.Epoch, and else every few seconds; store it only after the file is durable up
 // to there. With a state from before the last change of epoch nothing is lost or doubled, but the length of the next
 // gap may be wrong, since a file does not tell the source's clock.
+//
+// Without any state a caller may make one: Version, Last {-1, -1}, Edge (unix ms when the last frame was heard - its
+// output time), Video and Audio (the headers in the head of the part).
 type State struct {
 	Version int             `json:"v"`
 	Offset  [2]int64        `json:"offset"`  // video, audio: output = source clock + offset
