@@ -347,8 +347,9 @@ func (l *link) write() error {
 				if err := fatal(t.rep.Disconnect(now), &source); err != nil {
 					return err
 				}
+				err := t.seg.Rest(now)
 				l.show()
-				if err := t.seg.Tick(now); err != nil {
+				if err != nil {
 					return err
 				}
 				return source

@@ -34,6 +34,7 @@ const (
 	slowBytes   = 10 << 10 * 60
 	liveLimit   = 10 * time.Second        // "live" is only said while media came so recently
 	beginWait   = 1500 * time.Millisecond // a cut waits so long for the ledger to begin the next part
+	gapWait     = 500 * time.Millisecond  // what comes after a gap waits so long for the gap to be in the ledger
 	stopLimit   = 5 * time.Second         // from the stop to the last seal
 	askLimit    = 20 * time.Second        // one question to a site
 	forcedAfter = 30 * time.Second        // without a key frame a part ends so long after its limit, or at twice the limit

@@ -35,6 +35,8 @@ type note struct {
 
 	Gaps    int   `json:"gaps"`
 	GapTime int64 `json:"gap_ms"`
+	// Gap is the last one. A next process says it again: the crash may have come before it was in the ledger.
+	Gap segment.Gap `json:"gap"`
 }
 
 func (n note) encode() []byte {

@@ -228,15 +228,28 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	if n.Cuts != nil {
 		s.cuts = n.Cuts
 	}
-	s.lastSeq, s.lastEnd = next-1, 0
+	s.lastSeq = next - 1
+	var tail []repair.TailTag
+	if noted && (open == nil || n.Seq < open.ID.Seq) {
+		// The note is of a part that is closed by now. What came into that part after it is read back, and its last
+		// seconds: a source that repeats them is recognised by it.
+		if m, ok := c.reread(s.name(n.Seq), n); ok {
+			tail = m.tail
+			if n.Closed == segment.CutNone {
+				n.Closed, n.Place = segment.CutTime, m.head.Duration().Milliseconds()
+			}
+		}
+	}
 	if n.Seq == s.lastSeq {
 		s.lastEnd = ms(n.Place)
 	}
 	if noted {
-		s.last = n
+		s.last, s.lastGap = n, n.Gap
+		if g := n.Gap; g.Session == s.session {
+			c.clerk.say("write down a gap", func(ctx context.Context) error { return c.deps.Journal.Miss(ctx, g) })
+		}
 	}
 	state := n.Repair
-	var tail []repair.TailTag
 	if open != nil {
 		p, tags, err := reopen(c.deps.Dir, *open, n)
 		switch {
@@ -251,17 +264,19 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		case p == nil:
 			return nil, fmt.Errorf("open %s: it had frames a moment ago", open.ID)
 		default:
-			tail = tags
+			tail = append(tail, tags...)
 			c.clerk.count(1)
 			s.part, s.recovered, s.lost.wait = p, true, false
 			s.next, s.lastSeq, s.begunHead = open.ID.Seq+1, open.ID.Seq-1, p.seg.Head
 			p.wished = p.file.Size()
+			// The ledger may not have heard of the last seconds; the file has.
+			if end := p.seg.Start.Add(p.head.Duration()); end.After(t.heard) && !end.After(time.Now()) {
+				t.heard, s.heard = end, end
+			}
 			if !noted || n.Seq != open.ID.Seq {
-				state = c.stateFrom(p, n, tail, e.Session.Heard)
+				state = c.stateFrom(p, n, tail, t.heard)
 			}
 		}
-	} else {
-		tail = c.lastTail(s, n)
 	}
 	if state.Version == 0 {
 		t.rep = repair.New(repair.Config{}, s)
@@ -295,26 +310,19 @@ func (c *capture) stateFrom(p *part, n note, tail []repair.TailTag, heard time.T
 	return s
 }
 
-// lastTail reads the end of the last sealed part back, if it still lies here: a source that repeats its last seconds is
-// recognised by it.
-func (c *capture) lastTail(s *Segmenter, n note) []repair.TailTag {
-	if s.lastSeq == 0 || n.Seq != s.lastSeq {
-		return nil
-	}
-	f, err := c.deps.Dir.Read(s.name(s.lastSeq).Path)
+// reread measures a sealed part; ok is false if it does not lie here any more.
+func (c *capture) reread(seg segment.Segment, n note) (m measured, ok bool) {
+	f, err := c.deps.Dir.Read(seg.Path)
 	if err != nil {
-		return nil // it is safe elsewhere already
+		return m, false
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return nil
+		return m, false
 	}
-	m, err := measure(f, fi.Size(), s.name(s.lastSeq), n)
-	if err != nil {
-		return nil
-	}
-	return m.tail
+	m, err = measure(f, fi.Size(), seg, n)
+	return m, err == nil && m.head != nil
 }
 
 // RecoverConfig says how what other runs left is brought to its end.

@@ -72,6 +72,7 @@ type Segmenter struct {
 	adjust    segment.Account
 	gaps      int
 	gapTime   time.Duration
+	lastGap   segment.Gap
 }
 
 // configs is what the head of the next part is made from.
@@ -354,12 +355,7 @@ func (s *Segmenter) release(cause segment.Cause) {
 	n := s.note(p)
 	n.Closed, n.Place = cause, seg.Duration.Milliseconds()
 	s.cuts[seg.ID.Seq] = cause
-	e := s.extent(p, 0)
-	e.State = n.encode()
-	s.clerk.say("close "+seg.ID.String(), func(ctx context.Context) error {
-		e.Durable = p.durable.Load() // now that no sync of it is under way
-		return s.clerk.journal.Extend(ctx, seg.ID, e)
-	})
+	s.extend(p, n)
 	s.spare, p.buf = p.buf, nil
 	s.sealer.seal(p, seg)
 }
@@ -373,14 +369,19 @@ func (s *Segmenter) extent(p *part, size int64) segment.Extent {
 func (s *Segmenter) note(p *part) note {
 	s.last = note{
 		Version: noteVersion, Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.head.Size(), Frames: p.frames, Content: p.content,
-		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(),
+		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
 	}
 	return s.last
 }
 
 // Tick writes, patches, syncs and begins ahead what is due. It is called after every batch and at least every
 // flushEvery while a part is open, never from inside the Repairer.
-func (s *Segmenter) Tick(now time.Time) error {
+func (s *Segmenter) Tick(now time.Time) error { return s.tick(now, false) }
+
+// Rest is a Tick after which nothing waits any more: no more is coming for a while, and nobody will look at the clock.
+func (s *Segmenter) Rest(now time.Time) error { return s.tick(now, true) }
+
+func (s *Segmenter) tick(now time.Time, rest bool) error {
 	p := s.part
 	if p == nil {
 		return nil
@@ -393,13 +394,13 @@ func (s *Segmenter) Tick(now time.Time) error {
 		s.prepare()
 	}
 	fresh := p.synced.IsZero()
-	due := fresh || now.Sub(p.synced) >= syncEvery || s.noteDue
+	due := fresh || rest || now.Sub(p.synced) >= syncEvery || s.noteDue
 	if len(p.buf) > 0 && (due || now.Sub(p.since) >= flushEvery) {
 		if err := p.flush(); err != nil {
 			return s.fail(err)
 		}
 	}
-	if now.Sub(p.patched) >= patchEvery && p.head.Size() > p.patchedSize {
+	if (rest || now.Sub(p.patched) >= patchEvery) && p.head.Size() > p.patchedSize {
 		if err := p.patch(now); err != nil {
 			return s.fail(err)
 		}
@@ -409,7 +410,7 @@ func (s *Segmenter) Tick(now time.Time) error {
 		return nil
 	}
 	w := &syncWork{part: p, extent: s.extent(p, size)}
-	if s.noteDue || now.Sub(p.toldAt) >= extendEvery || size/chunkStep != p.told/chunkStep {
+	if s.noteDue || rest || now.Sub(p.toldAt) >= extendEvery || size/chunkStep != p.told/chunkStep {
 		w.tell, w.extent.State = true, s.note(p).encode()
 		p.told, p.toldAt, s.noteDue = size, now, false
 	}
@@ -498,6 +499,9 @@ func (s *Segmenter) fail(cause error) error {
 	return &DiskError{cause}
 }
 
+// closedFrom is about the length of the shortest hole that the Repairer closes.
+const closedFrom = 970 * time.Millisecond
+
 const (
 	whyDisk   = "disk full"
 	whyPaused = "paused"
@@ -538,13 +542,57 @@ func (s *Segmenter) Gap(g repair.Gap) {
 	s.miss(segment.Gap{Session: s.session, AfterSeq: seq, At: g.At.UTC(), AtMedia: at, Length: g.Length, Why: g.Why})
 }
 
+// extend puts a note before everything that is told later.
+func (s *Segmenter) extend(p *part, n note) {
+	e := s.extent(p, 0)
+	e.State = n.encode()
+	s.clerk.say("note "+p.seg.ID.String(), func(ctx context.Context) error {
+		e.Durable = p.durable.Load() // now that no sync of it is under way
+		return s.clerk.journal.Extend(ctx, p.seg.ID, e)
+	})
+}
+
+// miss tells the ledger of a gap. A gap at the place of the last one, with no frame between them, is one with it: the
+// ledger keeps one gap per place, the newest word on it.
+//
+// What comes after the gap must not be on the disk before the gap is in the ledger, else a crash between the two would
+// make it silent. So what came before is written, and the ledger is waited for, for a moment: one that does not answer
+// costs no frame.
 func (s *Segmenter) miss(g segment.Gap) {
+	length := g.Length
+	if l := s.lastGap; l.Session == g.Session && l.AfterSeq == g.AfterSeq && l.AtMedia == g.AtMedia {
+		s.gaps--
+		s.gapTime -= l.Length
+		g.At, g.Why, g.Length = l.At, l.Why, g.Length+l.Length
+	}
+	s.lastGap = g
 	s.gaps++
 	s.gapTime += g.Length
 	s.noteDue = true
 	s.view.change(func(v *Snapshot) { v.Gaps, v.GapTime = s.gaps, s.gapTime })
 	s.log.Warn().Str("session", string(g.Session)).Uint32("seq", g.AfterSeq).Dur("length", g.Length).Str("why", g.Why).Msg("media is missing")
-	s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) })
+	if p := s.part; p != nil {
+		if p.flush() != nil {
+			return // the next write says so again
+		}
+		n := s.note(p)
+		if length > closedFrom {
+			// The hole is closed in the file, so only a note can tell a next process that the other clocks went on.
+			n.Repair.LastAt += length.Milliseconds()
+			n.Repair.Edge += length.Milliseconds()
+			n.Repair.Offset[0] -= length.Milliseconds()
+			n.Repair.Offset[1] -= length.Milliseconds()
+		}
+		s.extend(p, n)
+	}
+	c := s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) })
+	t := time.NewTimer(gapWait)
+	defer t.Stop()
+	select {
+	case <-c.done:
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
 }
 
 // Repair writes down what was put right.

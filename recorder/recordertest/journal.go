@@ -234,14 +234,16 @@ func (j *Journal) Void(ctx context.Context, id segment.ID) error {
 	})
 }
 
-// Miss keeps a gap.
+// Miss keeps a gap. There is one gap per place: the newest word on it counts.
 func (j *Journal) Miss(ctx context.Context, g segment.Gap) error {
 	return j.call(ctx, "Miss", func() error {
 		s, err := j.session(g.Session)
-		if err == nil && !slices.Contains(s.Gaps, g) {
-			s.Gaps = append(s.Gaps, g)
+		if err != nil {
+			return err
 		}
-		return err
+		s.Gaps = slices.DeleteFunc(s.Gaps, func(o segment.Gap) bool { return o.AfterSeq == g.AfterSeq && o.AtMedia == g.AtMedia })
+		s.Gaps = append(s.Gaps, g)
+		return nil
 	})
 }
 

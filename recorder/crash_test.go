@@ -1,0 +1,221 @@
+package recorder_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/liverec/liverec/pkg/durable"
+	"github.com/liverec/liverec/pkg/liveroom"
+	"github.com/liverec/liverec/pkg/segment"
+)
+
+var errCrash = errors.New("the process is dead")
+
+// killer lets a process die: from the given step on, nothing that it tries on the disk or in the ledger happens.
+type killer struct {
+	mu   sync.Mutex
+	at   int // 0: never
+	step int
+	what string
+	dead bool
+	when time.Time
+	died chan struct{}
+}
+
+func newKiller(at int) *killer { return &killer{at: at, died: make(chan struct{})} }
+
+func (k *killer) try(what string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.dead {
+		return errCrash
+	}
+	k.step++
+	if k.step == k.at {
+		k.what, k.dead, k.when = what, true, time.Now()
+		close(k.died)
+		return errCrash
+	}
+	return nil
+}
+
+func (k *killer) kill() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.dead {
+		k.dead, k.when = true, time.Now()
+		close(k.died)
+	}
+}
+
+func (k *killer) hook(op durable.Op, name string) error { return k.try(string(op) + " " + name) }
+
+// life runs a Recorder that dies at a step, or by itself if it never comes to it. It reports whether it died.
+func (r *rig) life(k *killer) bool {
+	r.t.Helper()
+	armed := false
+	r.open(func(op durable.Op, name string) error {
+		if !armed {
+			return nil
+		}
+		return k.hook(op, name)
+	})
+	armed = true
+	r.journal.Fail = func(_ context.Context, method string) error { return k.try(method) }
+	r.start()
+	died := false
+	select {
+	case <-k.died:
+		died = true
+		synctest.Wait()
+		r.stop()
+		<-r.done // what it still tries goes nowhere
+	case err := <-r.done:
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.stop()
+		died = k.dead
+	case <-time.After(5 * time.Minute): // nothing came any more
+		r.halt()
+	}
+	return died
+}
+
+// received are the pictures that the room handed out between two moments.
+func (r *rig) received(from, until time.Time) map[uint64]bool {
+	m := map[uint64]bool{}
+	for _, c := range r.room.Connections() {
+		for _, f := range c.Frames {
+			if !f.At.Before(from) && !f.At.After(until) {
+				m[f.Number] = true
+			}
+		}
+	}
+	return m
+}
+
+// crashes runs one broadcast with deaths at the given steps, each followed by a new start after a pause, and checks
+// what promise 4 says. It returns the last step that was counted in each life.
+func crashes(t *testing.T, pause time.Duration, at ...int) (steps []int) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
+		r.cfg.Segment, r.cfg.Once, r.cfg.Grace = 5*time.Second, true, 20*time.Second
+		r.room.Start(t.Context())
+		owed := map[uint64]bool{}
+		var deaths []string
+		for _, a := range append(at, 0) {
+			k, born := newKiller(a), time.Now()
+			died := r.life(k)
+			steps = append(steps, k.step)
+			if !died {
+				break
+			}
+			deaths = append(deaths, k.what+k.when.Format(" at 05.000"))
+			for n := range r.received(born, k.when.Add(-time.Second)) {
+				owed[n] = true
+			}
+			time.Sleep(pause)
+		}
+		if len(deaths) == 0 {
+			owed = r.received(time.Time{}, time.Now())
+		}
+		what := fmt.Sprintf("death at steps %v (%q)", at, deaths)
+		ss := r.journal.Sessions()
+		if len(ss) == 0 {
+			return // it died before the first frame, and the broadcast was over when it came back
+		}
+		var numbers []uint64
+		for _, s := range ss {
+			numbers = append(numbers, r.check(s)...)
+			if !s.Left {
+				t.Errorf("%s: session %s has not ended", what, s.ID)
+			}
+			if err := s.Account.Check(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			if got := total(s.Segments()); s.Account.Written != got {
+				t.Errorf("%s: %d frames written, %d in the parts", what, s.Account.Written, got)
+			}
+		}
+		once(t, numbers)
+		for n := range owed {
+			if !slices.Contains(numbers, n) {
+				t.Errorf("%s: picture %d was received more than a second before, and is not there", what, n)
+				break
+			}
+		}
+		r.noOrphans()
+		missing := time.Duration(0)
+		if n := len(numbers); n > 0 {
+			missing = time.Duration(numbers[n-1]-numbers[0]+1-uint64(n)) * time.Second / 30
+		}
+		told := time.Duration(0)
+		segs := ss[0].Segments()
+		for _, g := range ss[0].Gaps {
+			if last := segs[len(segs)-1]; g.AfterSeq == last.ID.Seq && g.AtMedia >= last.Duration {
+				continue // true, but nothing came after it to measure it by
+			}
+			told += g.Length
+		}
+		if d := missing - told; d.Abs() > 150*time.Millisecond {
+			t.Errorf("%s: %v are missing, %v are said to be", what, missing, told)
+		}
+		if len(ss) > 1 {
+			t.Errorf("%s: %d sessions", what, len(ss))
+		}
+		for _, g := range ss[0].Segments() {
+			if g.Cut == segment.CutNone {
+				t.Errorf("%s: %s has no cause", what, g.ID)
+			}
+		}
+		if t.Failed() {
+			t.Logf("%s: gaps %v, parts %v", what, ss[0].Gaps, ss[0].Segments())
+		}
+	})
+	return steps
+}
+
+// A death at every single step: K1, K2, K3, K4 and all that lies between.
+func TestI3_DeathAtEveryStep(t *testing.T) {
+	all := crashes(t, time.Second)[0]
+	if all < 40 {
+		t.Fatalf("only %d steps", all)
+	}
+	stride := 1
+	if testing.Short() {
+		stride = 7
+	}
+	for k := 1; k <= all; k += stride {
+		crashes(t, time.Second, k)
+		if t.Failed() {
+			t.Fatalf("at step %d", k)
+		}
+	}
+	t.Logf("%d steps", all)
+}
+
+// Two deaths: the second one while the first one is being recovered from, or soon after.
+func TestI3_DeathAtPairsOfSteps(t *testing.T) {
+	all := crashes(t, time.Second)[0]
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	n := 40
+	if testing.Short() {
+		n = 8
+	}
+	for range n {
+		a, b := 3+rnd.IntN(all-3), 1+rnd.IntN(30)
+		crashes(t, time.Second, a, b)
+		if t.Failed() {
+			t.Fatalf("at steps %d and %d, seed %d", a, b, seed)
+		}
+	}
+}
