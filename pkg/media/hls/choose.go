@@ -1,0 +1,147 @@
+package hls
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Choice is the form of a stream that was chosen.
+type Choice struct {
+	Variant Variant
+	// Backups are the same form at other places, in the order of the playlist.
+	Backups []Variant
+	// Audio are the renditions of the variant's audio group. One with a URI is a playlist of its own that belongs to the
+	// recording; without, its sound is inside the variant's segments.
+	Audio []Rendition
+}
+
+// Separate reports whether sound comes in a playlist of its own: whoever records the variant alone has silent video.
+func (c Choice) Separate() bool {
+	return len(c.Audio) > 0 && !slices.ContainsFunc(c.Audio, func(r Rendition) bool { return r.URI == "" })
+}
+
+// Compare orders variants from the lowest quality to the best: by height, then bandwidth, then frame rate. The order in
+// which a playlist names them means nothing.
+func Compare(a, b Variant) int {
+	return cmp.Or(cmp.Compare(a.Height, b.Height), cmp.Compare(a.Bandwidth, b.Bandwidth), cmp.Compare(a.FrameRate, b.FrameRate))
+}
+
+// AudioOnly reports whether a variant certainly has no picture: it names codecs and no size, and all codecs are known to
+// be sound or text.
+func (v Variant) AudioOnly() bool {
+	return v.Height == 0 && len(v.Codecs) > 0 && !slices.ContainsFunc(v.Codecs, func(c string) bool {
+		c, _, _ = strings.Cut(strings.ToLower(c), ".")
+		switch c {
+		case "mp4a", "mp3", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "vorbis", "dtsc", "dtse", "dtsh", "dtsl", "dtsx", "iamf", "mhm1",
+			"stpp", "wvtt":
+			return false
+		}
+		return true
+	})
+}
+
+// Choose picks a variant. quality is
+//
+//   - "", "best" or "auto": the best one,
+//   - "worst": the lowest one,
+//   - "audio": the best one without a picture,
+//   - the name of a variant or of its video group, in any case of letters,
+//   - a height, "720" or "720p": the best one that is not higher, or the lowest one if all are.
+//
+// Variants without a picture are left aside unless there is nothing else or they were asked for.
+func Choose(m *Master, quality string) (Choice, error) {
+	all := m.Variants
+	pictures := slices.DeleteFunc(slices.Clone(all), Variant.AudioOnly)
+	among := pictures
+	if len(among) == 0 {
+		among = all
+	}
+	if len(among) == 0 {
+		return Choice{}, errors.New("choose a quality: the playlist offers none that can be opened")
+	}
+	var v Variant
+	switch q := strings.ToLower(strings.TrimSpace(quality)); q {
+	case "", "best", "auto":
+		v = best(among)
+	case "worst":
+		v = slices.MinFunc(among, Compare)
+	default:
+		if named := keep(all, func(v Variant) bool { return named(m, v, q) }); len(named) > 0 {
+			v = best(named)
+			break
+		}
+		height, err := strconv.Atoi(strings.TrimSuffix(q, "p"))
+		switch {
+		case q == "audio":
+			if among = keep(all, Variant.AudioOnly); len(among) == 0 {
+				return Choice{}, errors.New("choose a quality: no variant is sound alone")
+			}
+			v = best(among)
+		case err != nil || height <= 0:
+			return Choice{}, fmt.Errorf("choose a quality: no variant is called %q", quality)
+		default:
+			if fits := keep(among, func(v Variant) bool { return v.Height <= height }); len(fits) > 0 {
+				v = best(fits)
+			} else {
+				v = slices.MinFunc(among, Compare)
+			}
+		}
+	}
+	c := Choice{Variant: v}
+	for _, other := range all {
+		if other.URL != v.URL && sameForm(v, other) && !slices.ContainsFunc(c.Backups, func(b Variant) bool { return b.URL == other.URL }) {
+			c.Backups = append(c.Backups, other)
+		}
+	}
+	if v.Audio != "" {
+		for _, r := range m.Renditions {
+			if r.Type == "AUDIO" && r.Group == v.Audio {
+				c.Audio = append(c.Audio, r)
+			}
+		}
+	}
+	return c, nil
+}
+
+// best is the greatest variant; of equal ones the first.
+func best(vs []Variant) Variant { return slices.MaxFunc(vs, Compare) }
+
+func keep(vs []Variant, want func(Variant) bool) []Variant {
+	return slices.DeleteFunc(slices.Clone(vs), func(v Variant) bool { return !want(v) })
+}
+
+// named reports whether a variant goes by a name, which is in lower case: its own, that of its video group, or that of a
+// rendition in that group.
+func named(m *Master, v Variant, name string) bool {
+	if strings.ToLower(v.Name) == name || strings.ToLower(v.Video) == name || strings.ToLower(v.StableID) == name {
+		return true
+	}
+	return v.Video != "" && slices.ContainsFunc(m.Renditions, func(r Rendition) bool {
+		return r.Type == "VIDEO" && r.Group == v.Video && strings.ToLower(r.Name) == name
+	})
+}
+
+// sameForm reports whether two variants are one form at two places: size, frame rate and codecs agree, and the bandwidth
+// does too or the host is another.
+func sameForm(a, b Variant) bool {
+	if a.Width != b.Width || a.Height != b.Height || a.FrameRate != b.FrameRate || !slices.Equal(a.Codecs, b.Codecs) {
+		return false
+	}
+	if a.Bandwidth == b.Bandwidth {
+		return a.Bandwidth > 0 || a.Height > 0 // else nothing is known of either
+	}
+	return a.Height > 0 && host(a.URL) != host(b.URL)
+}
+
+func host(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
