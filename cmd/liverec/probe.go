@@ -18,6 +18,7 @@ import (
 	"github.com/liverec/liverec/pkg/naming"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/site/direct"
 )
 
 // probed is what would be recorded now.
@@ -30,6 +31,7 @@ type probed struct {
 	Title    string    `json:"title"`
 	Live     bool      `json:"live"`
 	Why      string    `json:"why,omitempty"`
+	Note     string    `json:"note,omitempty"` // what else a person should know before recording
 	Quality  []quality `json:"qualities"`
 	Hosts    []string  `json:"hosts"`
 }
@@ -45,7 +47,7 @@ type quality struct {
 	FrameRate  float64 `json:"frame_rate"`
 	SampleRate int     `json:"sample_rate"`
 	Channels   int     `json:"channels"`
-	Bitrate    int64   `json:"bitrate"` // bit/s of media time, measured
+	Bitrate    int64   `json:"bitrate"` // bit/s of media time, measured; of HLS the greatest, as declared
 	KeySeconds float64 `json:"key_frame_seconds"`
 }
 
@@ -67,12 +69,20 @@ func probe(c *cli.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(c.Context, 30*time.Second)
 	defer cancel()
 	live, err := w.resolver.Resolve(ctx, w.room)
-	if err != nil {
+	other, isOther := errors.AsType[*direct.UnsupportedError](err)
+	isHLS := isOther && other.Content == flv.HLSContent
+	if err != nil && !isHLS {
 		return &failure.Error{Op: "ask " + w.room.URL, Err: err}
 	}
 	p := probed{Format: "liverec-probe/1", URL: w.room.URL, Site: w.room.Site, Room: w.room.Name, Streamer: live.Streamer, Title: live.Title,
 		Live: live.Presence == recorder.OnAir, Why: live.Why, Quality: []quality{}, Hosts: []string{}}
-	if live.Source != nil {
+	switch {
+	case isHLS:
+		p.Title = w.room.Name
+		if err := probeHLS(ctx, c.Args().First(), &p); err != nil {
+			return &failure.Error{Op: "read " + w.room.URL, Err: err}
+		}
+	case live.Source != nil:
 		p.Hosts = append(p.Hosts, live.Source.Host())
 		q, err := measure(ctx, live.Source)
 		if err != nil {
@@ -179,7 +189,14 @@ func printProbe(std streams, p probed) error {
 	} else {
 		row("live", "no: %s", naming.Line(p.Why))
 	}
+	if p.Note != "" {
+		row("note", "%s", p.Note)
+	}
 	for _, q := range p.Quality {
+		if q.Container == hlsName {
+			row("quality", "%s", hlsLine(q))
+			continue
+		}
 		row("quality", "%s: %s, %s %dx%d at %.4g frames/s, %s %d Hz %d ch, %s, a key frame each %.3g s", q.Name, q.Container, or(q.Video, "no video"), q.Width, q.Height,
 			q.FrameRate, or(q.Audio, "no audio"), q.SampleRate, q.Channels, status.Rate(float64(q.Bitrate)), q.KeySeconds)
 	}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/liverec/liverec/pkg/media"
+)
+
+// shelf answers each path with what is on it.
+func shelf(t *testing.T, pages map[string]string) (at string, asked *atomic.Int64) {
+	t.Helper()
+	asked = new(atomic.Int64)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		page, ok := pages[r.URL.Path]
+		to, moved := strings.CutPrefix(page, "-> ")
+		switch {
+		case moved:
+			http.Redirect(w, r, to, http.StatusFound)
+		case !ok:
+			http.NotFound(w, r)
+		default:
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = w.Write([]byte(page))
+		}
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, asked
+}
+
+func runProbe(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = Main(append([]string{"liverec", "probe"}, args...), strings.NewReader(""), &o, &e)
+	return code, o.String(), e.String()
+}
+
+const liveList = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\nhttp://media.example:8080/a.ts?token=hush\n"
+
+func TestProbeHLS(t *testing.T) {
+	at, asked := shelf(t, map[string]string{
+		"/room/live.m3u8": "-> /other/master.m3u8?sign=hush",
+		"/other/master.m3u8": "\xEF\xBB\xBF#EXTM3U\r\n" +
+			"#EXT-X-STREAM-INF:BANDWIDTH=800000,RESOLUTION=640x360,CODECS=\"avc1.64001e,mp4a.40.2\"\r\n360.m3u8\r\n" +
+			"#EXT-X-STREAM-INF:BANDWIDTH=6000000,RESOLUTION=1920x1080,FRAME-RATE=59.94,CODECS=\"hvc1.1.6.L123.B0,mp4a.40.2\",NAME=\"so\x1burce\"\r\n1080.m3u8?token=hush\r\n" +
+			"#EXT-X-STREAM-INF:BANDWIDTH=6000000,RESOLUTION=1920x1080,FRAME-RATE=59.94,CODECS=\"hvc1.1.6.L123.B0,mp4a.40.2\",NAME=\"so\x1burce\"\r\nhttp://backup.example/1080.m3u8?token=hush\r\n" +
+			"#EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS=\"mp4a.40.5\"\r\nsound.m3u8\r\n",
+		"/other/1080.m3u8": liveList,
+	})
+	host := strings.TrimPrefix(at, "http://")
+	code, out, errs := runProbe(t, at+"/room/live.m3u8?token=hush")
+	if code != exitOK || errs != "" {
+		t.Errorf("exit status %d: %s", code, errs)
+	}
+	want := `room      live (direct)
+title     live
+live      yes
+note      this version does not record HLS yet
+quality   source: HLS, HEVC 1920x1080 at 59.94 frames/s, AAC, 6.0 Mbit/s declared
+quality   360p: HLS, H.264 640x360, AAC, 800 kbit/s declared
+quality   audio: HLS, AAC, 65 kbit/s declared
+host      ` + host + `
+host      backup.example
+host      media.example:8080
+`
+	if d := cmp.Diff(want, out); d != "" {
+		t.Error(d)
+	}
+	if n := asked.Load(); n != 5 { // is it FLV, its playlist (each with a redirect), and that of the best quality
+		t.Errorf("%d requests", n)
+	}
+	code, out, _ = runProbe(t, at+"/room/live.m3u8?token=hush", "--json")
+	var got probed
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitOK {
+		t.Fatalf("exit status %d, %v: %s", code, err, out)
+	}
+	if strings.Contains(out, "hush") {
+		t.Errorf("a secret: %s", out)
+	}
+	if got.Format != "liverec-probe/1" || got.Site != "direct" || !got.Live || got.Why != "" || got.Note != hlsNote ||
+		!cmp.Equal(got.Hosts, []string{host, "backup.example", "media.example:8080"}) {
+		t.Errorf("%+v", got)
+	}
+	if d := cmp.Diff([]quality{
+		{Name: "so\x1burce", Container: "HLS", Video: "HEVC", Audio: "AAC", Width: 1920, Height: 1080, FrameRate: 59.94, Bitrate: 6000000},
+		{Name: "360p", Container: "HLS", Video: "H.264", Audio: "AAC", Width: 640, Height: 360, Bitrate: 800000},
+		{Name: "audio", Container: "HLS", Audio: "AAC", Bitrate: 65000},
+	}, got.Quality); d != "" {
+		t.Error(d)
+	}
+}
+
+// What a playlist can say, and what each is for a script.
+func TestProbeHLSAnswers(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	fmt.Fprint(z, liveList)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const form = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=640x360\n"
+	at, _ := shelf(t, map[string]string{
+		"/live": liveList, "/ended": liveList + "#EXT-X-ENDLIST\n", "/vod": strings.Replace(liveList, "#EXTINF", "#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF", 1),
+		"/starting": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n", "/nested": form + "nested", "/gone": form + "nowhere", "/local": form + "file:///etc/passwd", "/page": form + "html",
+		"/html": "<html>", "/plain": "#EXTM3U\nhttp://h/a.mp3\n", "/big": liveList + strings.Repeat("#\n", 3<<20), "/loop": "-> /loop",
+		"/1": "-> /2", "/2": "-> /3", "/3": "-> /4", "/4": "-> /5", "/5": "-> /live", "/6": form + "7", "/7": "-> /8", "/8": "-> /1",
+	})
+	for _, c := range []struct {
+		url  string
+		code int
+		says []string // on either stream
+	}{
+		{"/live", 0, []string{"live      yes", "does not record HLS yet", "source: HLS\n", "media.example:8080"}},
+		{"/starting", 0, []string{"live      yes"}},
+		{"/1", 0, []string{"live      yes"}},
+		{"/ended", 1, []string{"live      no", "complete", "does not record HLS yet"}},
+		{"/vod", 1, []string{"live      no", "complete"}},
+		{"/nested", 1, []string{"live      no", "list of qualities", "640x360"}},
+		{"/gone", 1, []string{"live      no", "404", "640x360"}},
+		{"/page", 1, []string{"live      no", "not an HLS playlist", "640x360"}},
+		{"/local", 1, []string{"live      no", "none that can be opened"}},
+		{"/6", 1, []string{"live      no", "more than 5 redirects"}},
+		{"/plain", 1, []string{"names no segment"}},
+		{"/big", 1, []string{"too large"}},
+	} {
+		code, out, errs := runProbe(t, at+c.url)
+		if code != c.code {
+			t.Errorf("%s: exit status %d, want %d", c.url, code, c.code)
+		}
+		for _, s := range c.says {
+			if !strings.Contains(out+errs, s) {
+				t.Errorf("%s does not say %q: %s%s", c.url, s, out, errs)
+			}
+		}
+	}
+	for _, prefix := range []string{"hls://", "HLS://", "httpstream://"} {
+		for _, rest := range []string{at, strings.TrimPrefix(at, "http://")} {
+			if code, out, errs := runProbe(t, prefix+rest+"/live"); code != exitOK || !strings.Contains(out, "live      yes") {
+				t.Errorf("%s%s: exit status %d: %s%s", prefix, rest, code, out, errs)
+			}
+		}
+	}
+	if code, out, errs := runProbe(t, "hls://"+at+"/html"); code != exitError || out != "" || !strings.Contains(errs, "does not begin with #EXTM3U") {
+		t.Errorf("exit status %d: %s%s", code, out, errs)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(packed.Bytes())
+			return
+		}
+		fmt.Fprint(w, liveList)
+	}))
+	defer srv.Close()
+	if code, out, errs := runProbe(t, srv.URL+"/live.m3u8"); code != exitOK || !strings.Contains(out, "live      yes") {
+		t.Errorf("packed: exit status %d: %s%s", code, out, errs)
+	}
+}
+
+func TestCodecNames(t *testing.T) {
+	for in, want := range map[string]string{
+		"avc1.64001f": "H.264", "hev1.1.6": "HEVC", "av01.0.08M.08": "AV1", "vp09.00": "VP9", "xyz1.2": "xyz1.2",
+	} {
+		if kind, got := codecName(in); kind != media.Video || got != want {
+			t.Errorf("%q: %v %q", in, kind, got)
+		}
+	}
+	for in, want := range map[string]string{"mp4a.40.2": "AAC", "mp4a.40.34": "MP3", "opus": "Opus", "ec-3": "AC-3", "fLaC": "fLaC"} {
+		if kind, got := codecName(in); kind != media.Audio || got != want {
+			t.Errorf("%q: %v %q", in, kind, got)
+		}
+	}
+}
