@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/naming"
 )
 
 // Exit statuses of the contract.
@@ -71,7 +72,15 @@ func finish(stderr io.Writer, err error) int {
 	return exitError
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine makes a message one line that a person can read, whatever was typed.
+func oneLine(s string) string {
+	s = naming.Line(strings.Join(strings.Fields(s), " "))
+	const most, head = 400, 240
+	if r := []rune(s); len(r) > most {
+		s = string(r[:head]) + " … " + string(r[len(r)-(most-head-3):])
+	}
+	return s
+}
 
 func newApp(std streams) *cli.App {
 	app := &cli.App{

@@ -98,7 +98,7 @@ func probe(c *cli.Context, std streams) error {
 		return err
 	}
 	if !p.Live {
-		return &exitStatus{exitError, ""}
+		return &exitStatus{exitError, "liverec: nothing is being sent: " + oneLine(or(p.Why, "the room is offline"))}
 	}
 	return nil
 }

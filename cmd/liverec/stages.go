@@ -50,7 +50,7 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 		publishers[i] = control.NewStorePublisher(t)
 	}
 	var err error
-	if s.transport, err = uploader.New(uploader.Config{Uploads: h.opt.uploads, MaxSize: h.opt.maxSize, DrainAll: h.opt.once},
+	if s.transport, err = uploader.New(uploader.Config{Uploads: h.opt.uploads, MaxSize: h.opt.maxSize},
 		uploader.Deps{Journal: h.led, Targets: wrapped, Dir: h.dir, Log: h.log}); err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 		lad = append(lad, pipeline.Room{ID: w.room.ID, Name: w.room.Name, Do: func(c segment.Command) { s.recorders[i].Do(c) }})
 	}
 	s.recorders = make([]*recorder.Recorder, len(rooms))
-	if s.ladder, err = pipeline.NewLadder(pipeline.LadderConfig{MinFree: h.opt.minFree, StopFree: h.opt.stopFree},
+	if s.ladder, err = pipeline.NewLadder(pipeline.LadderConfig{MinFree: h.opt.minFree, StopFree: max(h.opt.stopFree, 1)}, // 0 means the default there, and "never" here
 		pipeline.LadderDeps{Measure: measure, Rooms: lad, Log: h.log}); err != nil {
 		return nil, err
 	}

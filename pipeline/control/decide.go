@@ -41,7 +41,7 @@ const (
 	Late = 15 * time.Minute
 	// Patience is how long a finished broadcast waits for a target that is not required before it is complete
 	// without it.
-	Patience = time.Minute
+	Patience = 15 * time.Second
 )
 
 // Decide says what is left to do for one broadcast. It is pure, and it is the whole of control's judgement: the same
