@@ -32,13 +32,13 @@ const (
 	mediaLimit  = 15 * time.Second // no retained frame: another connection
 	slowWindow  = time.Minute      // less than slowBytes in it: another connection
 	slowBytes   = 10 << 10 * 60
-	liveLimit   = 10 * time.Second        // "live" is only said while media came so recently
-	beginWait   = 1500 * time.Millisecond // a cut waits so long for the ledger to begin the next part
-	gapWait     = 500 * time.Millisecond  // what comes after a gap waits so long for the gap to be in the ledger
-	stopLimit   = 5 * time.Second         // from the stop to the last seal
-	askLimit    = 20 * time.Second        // one question to a site
-	forcedAfter = 30 * time.Second        // without a key frame a part ends so long after its limit, or at twice the limit
-	shortest    = 5 * time.Second         // no part is cut shorter by time
-	gopMemory   = 32                      // GOPs whose largest one predicts the next
-	diskRetry   = 5 * time.Second         // between two looks at a full disk
+	liveLimit   = 10 * time.Second       // "live" is only said while media came so recently
+	beginWait   = time.Second            // a cut waits so long for the ledger to begin the next part
+	gapWait     = 500 * time.Millisecond // what comes after a gap waits so long for the gap to be in the ledger
+	stopLimit   = 5 * time.Second        // from the stop to the last seal
+	askLimit    = 20 * time.Second       // one question to a site
+	forcedAfter = 30 * time.Second       // without a key frame a part ends so long after its limit, or at twice the limit
+	shortest    = 5 * time.Second        // no part is cut shorter by time
+	gopMemory   = 32                     // GOPs whose largest one predicts the next
+	diskRetry   = 5 * time.Second        // between two looks at a full disk
 )

@@ -16,6 +16,8 @@ type part struct {
 	file *durable.File
 	head *flv.Head
 	base int64 // output time of the file's time 0, ms
+	// source is the time of the first frame on the source's clock, if this process began the part.
+	source int64
 
 	buf   []byte    // whole tags that are not in the file yet
 	since time.Time // when the oldest of them came

@@ -451,6 +451,7 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 	if d, ok := errors.AsType[*DiskError](err); ok {
 		c.log.Error().Err(d).Msg("room is paused, the disk takes no media")
 		c.view.change(func(s *Snapshot) { s.Error = d.Error() })
+		t.heard = time.Now() // the source is not to blame
 		return c.pause(ctx, whyDisk, StatePaused)
 	}
 	c.view.change(func(s *Snapshot) { s.Error = reason(err) })
@@ -557,6 +558,7 @@ func (c *capture) end(cause segment.Cause) {
 	if t.seg.session == "" {
 		return
 	}
+	t.seg.settle()
 	t.seg.unprepare()
 	rep := Report{Session: t.seg.session, At: t.seg.heard.UTC(), Account: t.account(), Gaps: t.seg.gaps, GapTime: t.seg.gapTime}
 	if rep.Balance = rep.Account.Check(); rep.Balance != nil {
@@ -592,6 +594,7 @@ func (c *capture) stop() {
 	if err := t.seg.Close(segment.CutStop); err != nil {
 		c.log.Error().Err(err).Msg("open part could not be closed as it should")
 	}
+	t.seg.settle()
 	t.seg.unprepare()
 	c.view.wrote(t.seg)
 }

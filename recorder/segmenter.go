@@ -55,6 +55,7 @@ type Segmenter struct {
 	begun     *call           // its Begin, nil if nobody asked for it
 	beginning segment.Segment // that Begin
 	begunHead int64
+	late      bool // the ledger was waited for, in vain
 	part      *part
 	lastSeq   uint32        // of the part before the open one
 	lastEnd   time.Duration // its duration
@@ -73,6 +74,9 @@ type Segmenter struct {
 	gaps      int
 	gapTime   time.Duration
 	lastGap   segment.Gap
+	blank     time.Time   // when the first frame came, if none could be written yet
+	blankAt   int64       // its time on the source's clock
+	owed      segment.Gap // what a failed write cost; the Repairer finds it with what follows, if anything follows
 }
 
 // configs is what the head of the next part is made from.
@@ -129,6 +133,10 @@ func (s *Segmenter) Media(it *repair.Item) error {
 			return nil
 		}
 		if err := s.open(it); err != nil {
+			s.gops.broken()
+			s.lost = lost{wait: true, why: whyDisk}
+			s.blanks(it.At, it.DTS)
+			s.repairs.Rebuild(s.last.Repair, s.tail())
 			return err
 		}
 		s.found(it)
@@ -141,7 +149,7 @@ func (s *Segmenter) Media(it *repair.Item) error {
 	if err := p.add(typ, it.Out, it.Body, it.Sum, it.Key, it.At); err != nil {
 		return s.fail(err)
 	}
-	s.heard, s.lastOut = it.At, it.Out
+	s.heard, s.lastOut, s.owed = it.At, it.Out, segment.Gap{}
 	if it.Kind == media.Video || len(s.configs.video) == 0 {
 		s.seen = it.At
 	}
@@ -162,8 +170,8 @@ func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
 	switch {
 	case p.size()+int64(flv.TagOverhead+len(it.Body)) > s.most:
 		return segment.CutSize
-	case now >= s.hard:
-		return s.ifReady(segment.CutTime)
+	case now >= s.hard && it.Out-max(s.gops.start, p.base) >= s.hard-s.limit:
+		return s.ifReady(segment.CutTime) // no key frame since the limit, or for as long
 	case !start:
 	case s.split.Load():
 		if cause := s.ifReady(segment.CutSplit); cause != segment.CutNone {
@@ -187,12 +195,16 @@ func (s *Segmenter) ifReady(c segment.Cause) segment.Cause {
 		return c
 	default:
 	}
+	if s.late {
+		return segment.CutNone
+	}
 	t := time.NewTimer(beginWait)
 	defer t.Stop()
 	select {
 	case <-s.begun.done:
 		return c
 	case <-t.C:
+		s.late = true // once is enough
 		return segment.CutNone
 	case <-s.ctx.Done():
 		return segment.CutNone
@@ -282,14 +294,14 @@ func (s *Segmenter) open(it *repair.Item) error {
 	if err != nil {
 		return &DiskError{err} // the number stays begun, for the next attempt
 	}
-	s.begun, s.begunHead = nil, head.Len()
+	s.begun, s.begunHead, s.late = nil, head.Len(), false
 	s.next++
 	buf := s.spare
 	if buf == nil {
 		buf = make([]byte, 0, writeBuffer)
 	}
 	s.spare = nil
-	s.part = &part{seg: seg, file: file, head: head, base: it.Out, buf: append(buf[:0], head.Patch()...), patched: it.At, patchedSize: head.Len(), durable: new(atomic.Int64)}
+	s.part = &part{seg: seg, file: file, head: head, base: it.Out, source: it.DTS, buf: append(buf[:0], head.Patch()...), patched: it.At, patchedSize: head.Len(), durable: new(atomic.Int64)}
 	if s.gops.open {
 		s.gops.moved(head.Len())
 	} else if it.Key || len(s.configs.video) == 0 {
@@ -483,10 +495,10 @@ func (s *Segmenter) fail(cause error) error {
 		s.lastSeq, s.lastEnd = p.seg.ID.Seq, length
 		s.repairs.Rebuild(n.Repair, nil)
 		s.sealer.rescue(p.seg, segment.CutPause, n)
-		s.miss(segment.Gap{Session: s.session, AfterSeq: s.lastSeq, At: s.heard.UTC(), AtMedia: length, Why: whyDisk})
 	case whole == nil:
 		// The number stays begun; the next attempt uses it and the file.
 		s.next, s.begun, s.beginning = p.seg.ID.Seq, done(), p.seg
+		s.blanks(p.seg.Start, p.source)
 		s.repairs.Rebuild(n.Repair, nil)
 		s.missed(written, length, s.heard)
 	default:
@@ -515,7 +527,39 @@ func (s *Segmenter) missed(frames int64, length time.Duration, at time.Time) {
 	s.adjust.Parsed += frames
 	s.adjust.Dropped += frames
 	seq, place := s.place()
-	s.miss(segment.Gap{Session: s.session, AfterSeq: seq, At: at.UTC(), AtMedia: place, Length: max(length, 0), Why: whyDisk})
+	s.owed = segment.Gap{Session: s.session, AfterSeq: seq, At: at.UTC(), AtMedia: place, Length: max(length, 0), Why: whyDisk}
+}
+
+// settle writes down what a failed write cost, now that nothing follows any more.
+func (s *Segmenter) settle() {
+	if s.owed.Length > 0 {
+		s.miss(s.owed)
+	}
+	s.owed = segment.Gap{}
+}
+
+// tail reads the last seconds of the part before back, for a Repairer that begins anew.
+func (s *Segmenter) tail() []repair.TailTag {
+	if s.lastSeq == 0 {
+		return nil
+	}
+	seg := s.name(s.lastSeq)
+	f, err := s.dir.Read(seg.Path)
+	if err != nil {
+		if f, err = s.dir.Read(seg.Path + segment.PartSuffix); err != nil {
+			return nil // without it a repetition is not recognised, nothing else
+		}
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	m, err := measure(f, fi.Size(), seg, s.last)
+	if err != nil {
+		return nil
+	}
+	return m.tail
 }
 
 // done is a call that was made long ago.
@@ -535,6 +579,7 @@ func (s *Segmenter) place() (uint32, time.Duration) {
 
 // Gap writes down media that was sent and is not here.
 func (s *Segmenter) Gap(g repair.Gap) {
+	s.owed = segment.Gap{} // it is part of this one
 	if s.session == "" {
 		return // before the first frame nothing is missing
 	}
@@ -628,8 +673,25 @@ func (s *Segmenter) skipped(k skip) {
 	s.noteDue = true
 }
 
+// blanks keeps when the first frame of the broadcast came that could not be written. The Repairer, which begins anew,
+// knows of none.
+func (s *Segmenter) blanks(at time.Time, source int64) {
+	if s.lastSeq == 0 && s.blank.IsZero() {
+		s.blank, s.blankAt = at, source
+	}
+}
+
 // found ends such a stretch.
 func (s *Segmenter) found(it *repair.Item) {
+	if !s.blank.IsZero() {
+		s.owed = segment.Gap{}
+		length := it.At.Sub(s.blank)
+		if d := ms(it.DTS - s.blankAt); d >= 0 && (d-length).Abs() < 20*time.Second {
+			length = d // the source's clock knows it better: the first frame now may be older than now
+		}
+		s.miss(segment.Gap{Session: s.session, At: s.blank.UTC(), Length: max(length, 0), Why: whyDisk})
+		s.blank = time.Time{}
+	}
 	if s.lost.frames > 0 && s.lastSeq > 0 {
 		s.miss(segment.Gap{Session: s.session, AfterSeq: s.lastSeq, At: s.heard.UTC(), AtMedia: s.lastEnd,
 			Length: ms(max(it.Out-s.lost.from, 0)), Why: s.lost.why})
