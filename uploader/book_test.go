@@ -276,7 +276,7 @@ func (b *book) times(what string) (n int) {
 
 // house is a data folder with segments, a ledger, and stores.
 type house struct {
-	t    *testing.T
+	t    testing.TB
 	dir  *durable.Dir
 	book *book
 	data map[segment.ID][]byte
@@ -298,12 +298,12 @@ func newDisk(t *testing.T) *disk {
 	return &disk{dir, map[segment.ID][]byte{}}
 }
 
-func (d *disk) house(t *testing.T) *house {
+func (d *disk) house(t testing.TB) *house {
 	return &house{t: t, dir: d.dir, book: newBook(), data: d.data}
 }
 
 // segment makes a file of n bytes on the disk if it is not there, and the sealed segment that it is.
-func (d *disk) segment(t *testing.T, session string, seq uint32, n int) segment.Segment {
+func (d *disk) segment(t testing.TB, session string, seq uint32, n int) segment.Segment {
 	t.Helper()
 	s := segment.Segment{
 		ID: segment.ID{Session: segment.SessionID(session), Seq: seq}, Size: int64(n), Sealed: true, Cut: segment.CutTime, Head: 10,
@@ -427,7 +427,7 @@ func (o *once) note(d segment.Delivery, a segment.Ack) {
 	o.seen = append(o.seen, ackAt{d.Key, d.Token, a.Index, n})
 }
 
-func (o *once) check(t *testing.T) {
+func (o *once) check(t testing.TB) {
 	t.Helper()
 	puts := o.remote.Accepted()
 	o.mu.Lock()

@@ -1,7 +1,6 @@
 package uploader_test
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,15 +14,37 @@ const mem = segment.TargetID("memory:")
 
 var chunked = uploader.Limits{MinChunk: 100, MaxChunk: 1 << 20, MaxChunks: 10_000, Parallel: 4, Growing: true}
 
+// store is a kind of store.
+type store struct {
+	name string
+	l    uploader.Limits
+	mute bool          // cannot list chunks
+	late time.Duration // lists late
+	keep bool          // keeps an upload after its completion
+}
+
+var stores = []store{
+	{"lists", chunked, false, 0, false},
+	{"cannot list", chunked, true, 0, false},
+	{"lists late", chunked, false, 1500 * time.Millisecond, false},
+	{"keeps what is finished", chunked, false, 0, true},
+	{"takes whole segments", uploader.Limits{Parallel: 2}, false, 0, false},
+	{"takes whole segments and lists late", uploader.Limits{Parallel: 2}, false, 20 * time.Second, false},
+}
+
 // life runs a transport over two segments, one of which is sealed while it runs, through a series of power failures, and
 // at last to its end. It gives the number of steps of each run.
-func life(t *testing.T, d *disk, l uploader.Limits, mute bool, failures ...int) (steps []int) {
+func life(t *testing.T, d *disk, c store, failures ...int) (steps []int) {
 	synctest.Test(t, func(t *testing.T) {
 		h := d.house(t)
 		a, b := d.segment(t, "01A", 1, 250), d.segment(t, "01A", 2, 330)
-		remote := targettest.NewRemote(l)
-		if mute {
+		remote := targettest.NewRemote(c.l)
+		if c.mute {
 			remote.Mute()
+		}
+		remote.ListLate(c.late)
+		if c.keep {
+			remote.Linger()
 		}
 		seen := &once{remote: remote}
 		seen.watch(h.book)
@@ -68,22 +89,14 @@ func life(t *testing.T, d *disk, l uploader.Limits, mute bool, failures ...int) 
 
 func TestI3_PowerFailsAtEveryStep(t *testing.T) {
 	d := newDisk(t)
-	for _, c := range []struct {
-		name string
-		l    uploader.Limits
-		mute bool
-	}{
-		{"store lists", chunked, false},
-		{"store cannot list", chunked, true},
-		{"whole segments", uploader.Limits{Parallel: 2}, false},
-	} {
+	for _, c := range stores {
 		t.Run(c.name, func(t *testing.T) {
-			n := life(t, d, c.l, c.mute)[0]
+			n := life(t, d, c)[0]
 			if n < 30 {
 				t.Fatalf("only %d steps", n)
 			}
 			for k := 1; k <= n && !t.Failed(); k++ {
-				life(t, d, c.l, c.mute, k)
+				life(t, d, c, k)
 			}
 		})
 	}
@@ -91,7 +104,7 @@ func TestI3_PowerFailsAtEveryStep(t *testing.T) {
 
 func TestI3_PowerFailsTwice(t *testing.T) {
 	d := newDisk(t)
-	n := life(t, d, chunked, false)[0]
+	n := life(t, d, stores[0])[0]
 	stride := 1
 	if testing.Short() || raceEnabled {
 		stride = 7
@@ -99,7 +112,7 @@ func TestI3_PowerFailsTwice(t *testing.T) {
 	runs := 0
 	for k := 1; k <= n; k++ {
 		for j := 1 + k%stride; j <= n; j += stride {
-			steps := life(t, d, chunked, (k+j)%2 == 0, k, j)
+			steps := life(t, d, stores[(k+j)%4], k, j)
 			runs++
 			if t.Failed() {
 				t.Fatalf("failed at %d, %d", k, j)
@@ -109,5 +122,5 @@ func TestI3_PowerFailsTwice(t *testing.T) {
 			}
 		}
 	}
-	t.Log(fmt.Sprint(runs, " pairs"))
+	t.Logf("%d pairs", runs)
 }

@@ -221,10 +221,14 @@ func (l *lane) vanished(ctx context.Context, w *work) error {
 		return l.again(ctx, w, "the target has forgotten the upload")
 	}
 	p, err := l.target.Verify(ctx, l.object(w.d), segment.Receipt{})
-	if errors.Is(err, failure.ErrAbsent) || errors.Is(err, failure.ErrDamaged) {
+	switch {
+	case err == nil:
+	case w.d.State == segment.Committing && errors.Is(err, failure.ErrAbsent) && w.asks+1 < asksAbsent:
+		w.asks++ // most likely it was completed and is not listed yet
+		return err
+	case errors.Is(err, failure.ErrAbsent), errors.Is(err, failure.ErrDamaged):
 		return l.again(ctx, w, "the target has forgotten the upload")
-	}
-	if err != nil {
+	default:
 		return err
 	}
 	if w.d.State == segment.Uploading {
@@ -243,6 +247,29 @@ func (l *lane) found(ctx context.Context, w *work, p segment.Proof) error {
 		return err
 	}
 	return l.verified(ctx, w, p)
+}
+
+// tidy makes sure that no upload is left behind when the object was found complete: it may be the work of an earlier
+// upload that the target had denied at first.
+func (l *lane) tidy(ctx context.Context, w *work) error {
+	up := w.up
+	if up == nil {
+		var err error
+		if up, _, err = l.target.Resume(ctx, l.object(w.d), w.d.Token); errors.Is(err, failure.ErrAbsent) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	err := up.Abort(ctx)
+	switch {
+	case err == nil, errors.Is(err, failure.ErrAbsent):
+		return nil
+	case failure.KindOf(err) == failure.NeedsHuman, failure.KindOf(err) == failure.Permanent:
+		l.log.Debug().Err(err).Str("key", w.d.Key).Msg("what is left of the upload cannot be aborted")
+		return nil
+	}
+	return err
 }
 
 func (l *lane) committed(ctx context.Context, w *work, r segment.Receipt) error {
@@ -312,6 +339,9 @@ func (l *lane) finish(ctx context.Context, w *work) error {
 		p, err := l.target.Verify(ctx, l.object(w.d), segment.Receipt{})
 		switch {
 		case err == nil:
+			if err := l.tidy(ctx, w); err != nil {
+				return err
+			}
 			return l.found(ctx, w, p)
 		case !errors.Is(err, failure.ErrAbsent) && !errors.Is(err, failure.ErrDamaged):
 			return err

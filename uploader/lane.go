@@ -716,7 +716,7 @@ func (l *lane) over(wake time.Time) bool {
 			waiting = true
 		}
 	}
-	return !waiting || !l.cfg.DrainAll && time.Until(wake) > patience
+	return !waiting || !l.cfg.DrainAll && l.careful() && time.Until(wake) > patience
 }
 
 // count publishes what is not proven.

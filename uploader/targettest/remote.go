@@ -30,6 +30,7 @@ type Remote struct {
 	script  wrap.Script
 	lag     time.Duration
 	mute    bool
+	linger  bool
 	rot     func(key string, chunk int) bool
 	objects map[string]object
 	uploads map[string]*upload // by token
@@ -46,6 +47,7 @@ type object struct {
 
 type upload struct {
 	key    string
+	done   bool // completed, and still there
 	chunk  int64
 	chunks map[int]kept
 }
@@ -106,6 +108,13 @@ func (r *Remote) Mute() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mute = true
+}
+
+// Linger makes the store one that keeps an upload after its completion and completes it again when it is asked to.
+func (r *Remote) Linger() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.linger = true
 }
 
 // Rot makes the store keep one byte wrong in each chunk that f picks, and say that all is well.
@@ -175,7 +184,13 @@ func (r *Remote) Keys() []string {
 func (r *Remote) Pending() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.uploads)
+	n := 0
+	for _, u := range r.uploads {
+		if !u.done {
+			n++
+		}
+	}
+	return n
 }
 
 // Accepted is every chunk that was ever taken, in order.
@@ -372,7 +387,9 @@ func (s *sending) Commit(ctx context.Context, o segment.Object, acks []segment.A
 	if int64(len(data)) != o.Size {
 		return segment.Receipt{}, refuse(op, failure.Permanent, "400 InvalidPart", fmt.Errorf("the chunks are %d bytes, the object %d", len(data), o.Size))
 	}
-	delete(s.r.uploads, s.token)
+	if u.done = true; !s.r.linger {
+		delete(s.r.uploads, s.token)
+	}
 	s.r.objects[s.key] = object{data, time.Now()}
 	s.r.commits = append(s.r.commits, s.key)
 	return segment.Receipt{Key: s.key, Size: o.Size, Tag: s.token}, nil
