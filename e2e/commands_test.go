@@ -198,8 +198,8 @@ func TestProbe(t *testing.T) {
 	for _, url := range []string{url, "http://127.0.0.1:1/live.flv", "http://no-such-host.invalid/live.flv"} {
 		p := liverec(dir, "probe", url).Start(t)
 		p.Ends(t, 30*time.Second, 1)
-		if n := strings.Count(p.Stderr.String(), "\n"); n < 1 || n > 3 {
-			t.Errorf("%s: %d lines: %s", url, n, p.Stderr.String())
+		if n := strings.Count(p.Stdout.String()+p.Stderr.String(), "\n"); n < 1 || n > 6 {
+			t.Errorf("%s: %d lines: %s%s", url, n, p.Stdout.String(), p.Stderr.String())
 		}
 	}
 	_, html := live(t, liveroom.Config{Fault: every(liveroom.Fault{Body: []byte("<html>no stream</html>")})})

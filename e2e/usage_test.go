@@ -39,7 +39,7 @@ func TestUsageErrors(t *testing.T) {
 		{"unknown destination", []string{"record", url, "--to", "ftp://host/x"}, "", "ftp"},
 		{"empty destination", []string{"record", url, "--to", ""}, "", "--to"},
 		{"bucket missing", []string{"record", url, "--to", "s3://?endpoint=http://127.0.0.1:1"}, "", "--to"},
-		{"unknown option of a destination", []string{"record", url, "--to", "s3://b/p?endpont=http://127.0.0.1:1"}, "", "endpont"},
+		{"unknown option of a destination", []string{"record", url, "--to", "s3://bucket/p?endpont=http://127.0.0.1:1"}, "", "endpont"},
 		{"option without effect", []string{"record", url, "--to", "file:x?region=eu"}, "", "region"},
 		{"the same destination twice", []string{"record", url, "--to", "file:x", "--to", "file:x"}, "", ""},
 		{"bad variable", []string{"record", url}, "LIVEREC_SEGMENT=soon", "LIVEREC_SEGMENT"},
@@ -65,10 +65,10 @@ func TestUsageErrors(t *testing.T) {
 			p.Ends(t, 10*time.Second, 2)
 			line := p.Stderr.String()
 			if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") || p.Stdout.String() != "" {
-				t.Errorf("stderr %q, stdout %q", line, p.Stdout.String())
+				t.Errorf("stderr %.700q, stdout %q", line, p.Stdout.String())
 			}
 			if !strings.Contains(line, test.word) || len(line) > 600 || strings.ContainsAny(line, "\x1b\u202e") || strings.Contains(line, "goroutine") {
-				t.Errorf("stderr %q", line)
+				t.Errorf("stderr %.700q", line)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 				t.Errorf("it made %v (%v)", left, err)

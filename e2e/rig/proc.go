@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,10 +133,10 @@ func (r Run) Start(t testing.TB) *Proc {
 	t.Cleanup(func() {
 		p.Kill()
 		if t.Failed() {
-			t.Logf("%s\nstdout:\n%s\nstderr:\n%s", strings.Join(p.cmd.Args, " "), tail(p.Stdout.String()), tail(p.Stderr.String()))
+			t.Logf("%s\nstdout:\n%s\nstderr:\n%s", p.String(), tail(p.Stdout.String()), tail(p.Stderr.String()))
 		}
 		if strings.Contains(p.Stdout.String()+p.Stderr.String(), Secret) {
-			t.Errorf("TestI10: a secret stands in the output of %s", strings.Join(p.cmd.Args, " "))
+			t.Errorf("TestI10: a secret stands in the output of %s", p.String())
 		}
 	})
 	return p
@@ -215,7 +216,7 @@ func (p *Proc) Wait(t testing.TB, limit time.Duration) int {
 		case <-p.done:
 		case <-time.After(2 * time.Second):
 		}
-		t.Fatalf("%s did not end within %v", strings.Join(p.cmd.Args, " "), limit)
+		t.Fatalf("%s did not end within %v", p.String(), limit)
 		return -1
 	}
 }
@@ -224,14 +225,23 @@ func (p *Proc) Wait(t testing.TB, limit time.Duration) int {
 func (p *Proc) Ends(t testing.TB, limit time.Duration, want int) {
 	t.Helper()
 	if got := p.Wait(t, limit); got != want {
-		t.Fatalf("%s ended with %d, wanted %d; stderr:\n%s", strings.Join(p.cmd.Args, " "), got, want, tail(p.Stderr.String()))
+		t.Fatalf("%s ended with %d, wanted %d; stderr:\n%s", p.String(), got, want, tail(p.Stderr.String()))
 	}
+}
+
+// String is the command line, for failure messages.
+func (p *Proc) String() string {
+	s := strings.Join(p.cmd.Args, " ")
+	if len(s) > 300 {
+		s = s[:300] + "…"
+	}
+	return s
 }
 
 func tail(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	if n := len(lines) - 80; n > 0 {
-		lines = append([]string{fmt.Sprintf("(%d lines before)", n)}, lines[n:]...)
+		lines = slices.Concat(lines[:50], []string{fmt.Sprintf("(%d lines between)", n)}, lines[n+50:])
 	}
 	for i, l := range lines {
 		if len(l) > 600 {

@@ -339,16 +339,19 @@ func (s *session) happen(ctx context.Context, e Event, t tag) error {
 	}
 }
 
-// sleep waits for d. It ends early when the client leaves or the room is stopped.
+// sleep waits for d. It ends early when the client leaves, the room is stopped or the broadcast is over.
 func (s *session) sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
 		s.room.mu.Lock()
-		stopped, news := s.room.stopped, s.room.news
+		stopped, over, news := s.room.stopped, !s.room.live || s.run != s.room.run, s.room.news
 		s.room.mu.Unlock()
-		if stopped {
+		switch {
+		case stopped:
 			return errStopped
+		case over:
+			return errOver
 		}
 		select {
 		case <-timer.C:
