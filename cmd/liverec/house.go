@@ -177,9 +177,9 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 	if err != nil {
 		return err
 	}
-	known := map[segment.TargetID]bool{}
-	for _, b := range owed {
-		known[b.ID] = true
+	known, err := h.led.Stored(ctx)
+	if err != nil {
+		return err
 	}
 	now := map[segment.TargetID]bool{}
 	var all []dest.Dest
