@@ -16,8 +16,10 @@ const (
 	// probeEvery is how often a nap is half as long: if just as much arrives in half the time, it is not the sender
 	// that sets the pace but our own receive window, and the naps stop for a while.
 	probeEvery = 16
-	// awakeFor is how long the naps stop then. The kernel widens the window meanwhile.
-	awakeFor = 2 * time.Second
+	// awakeFor is how long the naps stop then, twice as long each time in a row, up to awakeMost. The kernel widens
+	// the window meanwhile.
+	awakeFor  = 2 * time.Second
+	awakeMost = time.Minute
 	// probeFloor is what a nap must gather for the comparison to mean anything: no window is smaller than that.
 	probeFloor = 32 << 10
 )
@@ -34,6 +36,7 @@ type gatherer struct {
 	naps  int
 	usual float64   // bytes that a whole nap gathers, smoothed
 	awake time.Time // no naps until then
+	held  int       // how often in a row it was our window
 }
 
 func newGatherer(ctx context.Context, r io.Reader) *gatherer {
@@ -62,8 +65,11 @@ func (g *gatherer) Read(p []byte) (int, error) {
 	case napped == 0 || n <= 0:
 	case g.naps%probeEvery != 0:
 		g.usual += (float64(n) - g.usual) / 4
-	case g.usual >= probeFloor && float64(n) >= 0.8*g.usual:
-		g.awake = g.last.Add(awakeFor)
+	case g.usual >= probeFloor && float64(n) >= 0.7*g.usual:
+		g.awake = g.last.Add(min(awakeFor<<g.held, awakeMost))
+		g.held = min(g.held+1, 5)
+	default:
+		g.held = 0
 	}
 	return n, err
 }
