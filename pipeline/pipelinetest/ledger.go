@@ -26,6 +26,10 @@ type Ledger struct {
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 
+	*state
+}
+
+type state struct {
 	mu       sync.Mutex
 	targets  []segment.Destination
 	keep     time.Duration
@@ -53,7 +57,12 @@ type part struct {
 
 // NewLedger makes an empty ledger whose segments get a delivery to each of the targets.
 func NewLedger(keep time.Duration, targets ...segment.Destination) *Ledger {
-	return &Ledger{targets: targets, keep: keep, rooms: map[segment.RoomID]segment.SessionID{}, sessions: map[segment.SessionID]*session{}}
+	return &Ledger{state: &state{targets: targets, keep: keep, rooms: map[segment.RoomID]segment.SessionID{}, sessions: map[segment.SessionID]*session{}}}
+}
+
+// Open is the same ledger as another process sees it, with a hook of its own.
+func (l *Ledger) Open(hook func(step string, after bool) error) *Ledger {
+	return &Ledger{Hook: hook, Now: l.Now, state: l.state}
 }
 
 // Aim changes the targets of the segments that begin from now on, as a new run with other flags does.

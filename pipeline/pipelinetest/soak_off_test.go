@@ -1,0 +1,5 @@
+//go:build !soak
+
+package pipelinetest_test
+
+const soak = false
