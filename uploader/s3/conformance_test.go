@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 		sink()
 		return
 	}
+	minio.DefaultRetryUnit = time.Millisecond // it sleeps for up to 200 ms after each failure, also when it is not to retry
 	goleak.VerifyTestMain(m)
 }
 

@@ -14,8 +14,9 @@
 // stranger's file.
 //
 // Requests for a part: HEAD, list uploads, create, PUT …, complete, list uploads, HEAD. The second listing finds what
-// the first one did not know yet: an upload whose creation we never heard about, on a store that lists late. A store that
-// lists nothing by prefix (MinIO, rclone) leaves such an upload to its own expiry; see docs of the bucket's lifecycle
+// the first one did not know yet: an upload whose creation we never heard about, on a store that lists late. Where the
+// answer to a creation or an abort was lost, the key is looked at once more after each Check, Commit and Keep of the next
+// minute, and at Close. A store that lists nothing by prefix (MinIO, rclone) leaves such an upload to its own expiry; see docs of the bucket's lifecycle
 // rule AbortIncompleteMultipartUpload.
 package s3
 
@@ -27,10 +28,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"path"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/minio/minio-go/v7"
@@ -57,7 +60,8 @@ type Config struct {
 	// Transport replaces the HTTP transport in tests, nil: our own.
 	Transport http.RoundTripper
 
-	part int64 // smallest part; 5 MiB but in tests
+	part int64         // smallest part; 5 MiB but in tests
+	late time.Duration // how late a store may list; a minute but in tests
 }
 
 // Limits of S3 itself. One part less than the 10,000 that S3 takes, so that the limit is never met.
@@ -86,6 +90,8 @@ type Target struct {
 	confirms atomic.Bool // has confirmed a CRC-32C; until then Content-MD5 goes with it
 	always   atomic.Bool // refuses If-None-Match: look first instead
 	unlist   atomic.Bool // does not let us list uploads
+
+	debts *debts // uploads that may have been left behind
 }
 
 type client struct {
@@ -109,7 +115,7 @@ func New(cfg Config) (*Target, error) {
 	if cfg.part == 0 {
 		cfg.part = minPart
 	}
-	t := &Target{cfg: cfg, http: cfg.Transport}
+	t := &Target{cfg: cfg, http: cfg.Transport, debts: newDebts(cfg.late)}
 	if t.http == nil {
 		t.http = newTransport()
 	}
@@ -160,8 +166,12 @@ func (t *Target) Limits() uploader.Limits {
 	return uploader.Limits{MinChunk: t.cfg.part, MaxChunk: maxPart, MaxChunks: maxParts, Parallel: parallel, Growing: true}
 }
 
-// Close gives idle connections back.
+// Close looks once more for uploads that may have been left behind, for a second at the most, and gives idle connections
+// back. All other calls must have returned.
 func (t *Target) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	t.pay(ctx, math.MaxInt, "")
 	if c, ok := t.http.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
@@ -206,13 +216,16 @@ func (t *Target) call(ctx context.Context, op string, f func(context.Context, *m
 }
 
 // Check opens an upload under the prefix and aborts it: that needs the bucket, the credentials, the clock and the
-// permissions that recording needs, and leaves nothing behind.
+// permissions that recording needs, and leaves nothing behind: where an answer is lost, the next Check sweeps, and the
+// next Commit, Keep and Close. The upload of another process that checks at this moment may be swept as well; it is only
+// a probe.
 func (t *Target) Check(ctx context.Context) error {
 	op := "use " + string(t.cfg.ID)
 	key := t.key(".liverec-check")
 	if err := t.sweep(ctx, op, key, ""); err != nil {
 		return err
 	}
+	t.pay(ctx, payAtOnce, key)
 	id, _, err := t.create(ctx, op, key, segment.Object{Key: ".liverec-check"})
 	if err != nil {
 		return err
@@ -242,22 +255,37 @@ func (t *Target) create(ctx context.Context, op, key string, o segment.Object) (
 		if err == nil && id == "" {
 			err = &failure.Error{Op: op, Code: "no upload id in the answer", Hint: "Does this endpoint speak S3?"}
 		}
+		if unheard(err, n) {
+			t.debts.owe(key)
+		}
 		return id, crc, err
 	}
 }
 
 func (t *Target) abort(ctx context.Context, op, key, id string) error {
-	_, err := t.call(ctx, op, func(ctx context.Context, c *minio.Core) error {
+	n, err := t.call(ctx, op, func(ctx context.Context, c *minio.Core) error {
 		return c.AbortMultipartUpload(ctx, t.cfg.Bucket, key, id)
 	})
 	if code(err) == minio.NoSuchUpload {
 		return nil
+	}
+	if unheard(err, n) || n.status == http.StatusTooManyRequests {
+		t.debts.owe(key)
 	}
 	return err
 }
 
 // sweep aborts all multipart uploads of exactly this key but one. A store that does not let us list is no error.
 func (t *Target) sweep(ctx context.Context, op, key, but string) error {
+	began := time.Now()
+	if err := t.sweepAll(ctx, op, key, but); err != nil {
+		return err
+	}
+	t.debts.looked(key, began)
+	return nil
+}
+
+func (t *Target) sweepAll(ctx context.Context, op, key, but string) error {
 	if t.unlist.Load() {
 		return nil
 	}
@@ -344,6 +372,9 @@ func (t *Target) Keep(ctx context.Context, key string, data []byte) error {
 		if err != nil && !plain && n.unsupported() {
 			t.plain.Store(true)
 			continue
+		}
+		if err == nil {
+			t.pay(ctx, payAtOnce, "")
 		}
 		return err
 	}

@@ -67,6 +67,12 @@ func (t *Target) Open(ctx context.Context, o segment.Object) (uploader.Upload, e
 		return nil, &failure.Error{Op: op, Kind: failure.Permanent, Code: "there is nothing in it"}
 	}
 	key := t.key(o.Key)
+	if t.debts.owed(key) {
+		if err := t.debts.lock(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		defer t.debts.unlock()
+	}
 	info, err := t.head(ctx, op, key)
 	there := err == nil
 	if err != nil && !errors.Is(err, failure.ErrAbsent) {
@@ -91,6 +97,7 @@ func (t *Target) Open(ctx context.Context, o segment.Object) (uploader.Upload, e
 	if err != nil {
 		return nil, err
 	}
+	t.debts.use(key, id)
 	if crc {
 		return t.upload(o, tokenCRC+id), nil
 	}
@@ -128,6 +135,9 @@ func (t *Target) Resume(ctx context.Context, o segment.Object, token string) (up
 	u := t.upload(o, token)
 	if u.id != "" {
 		acks, err := u.list(ctx, op)
+		if errors.Is(err, failure.ErrAbsent) {
+			u.sweep(ctx, op) // if it was completed, nobody else will look for its twin
+		}
 		return u, acks, err
 	}
 	info, err := t.head(ctx, op, u.key)
@@ -338,14 +348,20 @@ func (u *upload) Commit(ctx context.Context, o segment.Object, acks []segment.Ac
 	if err != nil {
 		return segment.Receipt{}, err
 	}
-	if err := u.complete(ctx, op, o, acks, &r); err != nil {
+	found, err := u.complete(ctx, op, o, acks, &r)
+	if err != nil {
 		return segment.Receipt{}, err
 	}
+	if found {
+		_ = u.t.abort(ctx, op, u.key, u.id) // it may still be open; if it stays so, it is owed
+	}
 	u.sweep(ctx, op)
+	u.t.pay(ctx, payAtOnce, u.key)
 	return r, nil
 }
 
-// sweep aborts an upload that the listing at Open did not show yet. The object is complete whatever comes of it.
+// sweep aborts uploads that the listing at Open did not show yet. What was asked for is done whatever comes of it; an
+// abort that does not come through stays owed.
 func (u *upload) sweep(ctx context.Context, op string) { _ = u.t.sweep(ctx, op, u.key, u.id) }
 
 func (u *upload) commitThere(ctx context.Context, op string, o segment.Object) (segment.Receipt, error) {
@@ -385,8 +401,8 @@ func receipt(op string, o segment.Object, acks []segment.Ack) (segment.Receipt, 
 	return r, nil
 }
 
-// complete finishes the multipart upload.
-func (u *upload) complete(ctx context.Context, op string, o segment.Object, acks []segment.Ack, r *segment.Receipt) error {
+// complete finishes the multipart upload. found: not by this call, the object stood there already.
+func (u *upload) complete(ctx context.Context, op string, o segment.Object, acks []segment.Ack, r *segment.Receipt) (found bool, err error) {
 	parts := make([]minio.CompletePart, len(acks))
 	for i, a := range acks {
 		etag, note, _ := strings.Cut(a.Tag, " ")
@@ -399,7 +415,7 @@ func (u *upload) complete(ctx context.Context, op string, o segment.Object, acks
 		always := u.t.always.Load()
 		if always && !overwrite {
 			if info, err := u.standing(ctx, op, o, *r); info != nil || err != nil {
-				return fill(r, info, err)
+				return true, fill(r, info, err)
 			}
 		}
 		var opts minio.PutObjectOptions
@@ -414,24 +430,24 @@ func (u *upload) complete(ctx context.Context, op string, o segment.Object, acks
 		switch {
 		case err == nil:
 			r.Tag = info.ETag
-			return nil
+			return false, nil
 		case n.status == http.StatusNotImplemented && !always:
 			u.t.always.Store(true)
 		case n.status == http.StatusPreconditionFailed && !overwrite:
 			info, err := u.standing(ctx, op, o, *r)
 			if info != nil || err != nil {
-				return fill(r, info, err)
+				return true, fill(r, info, err)
 			}
 			overwrite = true
 		case code(err) == minio.NoSuchUpload:
 			// Completed before, and the answer was lost; or aborted, or expired.
 			info, serr := u.standing(ctx, op, o, *r)
 			if info != nil || serr != nil {
-				return fill(r, info, serr)
+				return true, fill(r, info, serr)
 			}
-			return &failure.Error{Op: op, Code: "404 NoSuchUpload", Err: failure.ErrAbsent}
+			return false, &failure.Error{Op: op, Code: "404 NoSuchUpload", Err: failure.ErrAbsent}
 		default:
-			return err
+			return false, err
 		}
 	}
 }
@@ -444,10 +460,15 @@ func fill(r *segment.Receipt, info *minio.ObjectInfo, err error) error {
 	return err
 }
 
-// Abort gives the parts back to the store.
+// Abort gives the parts back to the store, and those of a twin whose creation was not heard of.
 func (u *upload) Abort(ctx context.Context) error {
 	if u.id == "" {
 		return nil
 	}
-	return u.t.abort(ctx, "abort "+u.o.Key, u.key, u.id)
+	op := "abort " + u.o.Key
+	if err := u.t.abort(ctx, op, u.key, u.id); err != nil {
+		return err
+	}
+	u.sweep(ctx, op)
+	return nil
 }
