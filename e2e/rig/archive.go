@@ -296,11 +296,11 @@ func (r *Recording) Admits(t testing.TB, tolerance time.Duration) {
 	}
 }
 
-// place is where picture n stands: its part and about how far into it.
+// place is where picture n stands: its part and how far into it.
 func (r *Recording) place(n uint64) (seq int, ms int64) {
 	for i, p := range r.Parts {
 		if k := slices.Index(p.Numbers, n); k >= 0 {
-			return r.Manifest.Parts[i].Seq, int64(k) * 1000 / 30
+			return r.Manifest.Parts[i].Seq, p.At[k].Milliseconds()
 		}
 	}
 	return 0, 0

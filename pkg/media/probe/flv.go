@@ -224,6 +224,7 @@ func (f *flvFile) picture(at, ts int64, body []byte) {
 		}
 		if numbered {
 			f.r.Numbers = append(f.r.Numbers, number)
+			f.r.At = append(f.r.At, t.Last)
 		}
 		sum := sha256.Sum256(body)
 		d := Digest(sum[:8])

@@ -87,10 +87,11 @@ type Report struct {
 	Tracks    []Track
 	Duration  time.Duration // as the metadata has it, 0 if it has none
 	Index     []Entry
-	Metadata  map[string]any // FLV: onMetaData; numbers are float64
-	Skew      time.Duration  // end of the video less end of the audio; 0 with one track
-	Numbers   []uint64       // picture numbers in file order, where the pictures carry those of pkg/liveroom
-	Digests   []Digest       // of each picture in file order: two equal ones are one picture
+	Metadata  map[string]any  // FLV: onMetaData; numbers are float64
+	Skew      time.Duration   // end of the video less end of the audio; 0 with one track
+	Numbers   []uint64        // picture numbers in file order, where the pictures carry those of pkg/liveroom
+	At        []time.Duration // DTS of each of Numbers
+	Digests   []Digest        // of each picture in file order: two equal ones are one picture
 	Problems  []Problem
 }
 

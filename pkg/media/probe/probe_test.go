@@ -151,6 +151,9 @@ func TestSoundFile(t *testing.T) {
 	if got := probe.Ranges(r.Numbers); len(got) != 1 || got[0] != (probe.Range{First: 50, Last: 349}) {
 		t.Errorf("numbers %v", got)
 	}
+	if len(r.At) != 300 || r.At[299] != v.Last || r.At[60] != 2*time.Second {
+		t.Errorf("times of the numbers: %v", r.At)
+	}
 	if len(r.Index) != 5 || r.Index[2].At != 4*time.Second || r.Media() != 9999*time.Millisecond || len(r.Digests) != 300 {
 		t.Errorf("index %v, media %v", r.Index, r.Media())
 	}
