@@ -85,7 +85,7 @@ func refused(t testing.TB, err error) {
 // enter makes a session of its own: nothing is so fresh that it would go on.
 func enter(t testing.TB, l *Ledger, name string) segment.Entry {
 	t.Helper()
-	e, err := l.Enter(t.Context(), room, segment.Session{Name: name, Title: "a title", Streamer: "Alice"}, t0, -1)
+	e, err := l.Enter(t.Context(), room, segment.Session{Name: name, Title: "a title", Streamer: "Alice"}, t0, -1<<62)
 	must(t, err)
 	return e
 }

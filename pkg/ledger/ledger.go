@@ -148,11 +148,12 @@ func (l *Ledger) start(ctx context.Context, accept bool, former holder, host str
 	if err := l.register(ctx, former, h); err != nil {
 		return err
 	}
-	l.view.turn = make(chan struct{}, readers-1)
-	if l.view.db, err = openReader(l.dir.Abs(dbName), readers); err != nil {
+	db, err := openReader(l.dir.Abs(dbName))
+	if err != nil {
 		return err
 	}
 	l.view.gate = l.alive
+	l.view.serve(db, readers)
 	if err := l.reserve.load(); err != nil {
 		return err
 	}

@@ -90,13 +90,11 @@ func openWriter(ctx context.Context, file string) (*sql.DB, *sql.Conn, error) {
 	return db, conn, nil
 }
 
-func openReader(file string, conns int) (*sql.DB, error) {
+func openReader(file string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", source(file, "ro", "busy_timeout(10000)", "query_only(ON)", "cache_size(-1024)"))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
 	}
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
 	return db, nil
 }
 
@@ -168,34 +166,36 @@ func check(ctx context.Context, dsn string, newest int) (version int, err error)
 	if version, err = schema(ctx, db, newest); err != nil {
 		return 0, err
 	}
-	return version, quickCheck(ctx, db, "quick_check")
+	return version, quickCheck(plain{db}, `PRAGMA quick_check(3)`)
 }
 
-func quickCheck(ctx context.Context, db interface {
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-}, which string) error {
-	rows, err := db.QueryContext(ctx, `PRAGMA `+which+`(3)`)
-	if err != nil {
-		return fmt.Errorf("check the ledger: %w", err)
-	}
-	defer rows.Close()
+// quickCheck runs a check of SQLite. An unsound error is what it found.
+func quickCheck(q querier, query string) error {
 	var found []string
-	for rows.Next() {
+	err := each(q, func(r *sql.Rows) error {
 		var s string
-		if err := rows.Scan(&s); err != nil {
-			return fmt.Errorf("check the ledger: %w", err)
+		if err := r.Scan(&s); err != nil {
+			return err
 		}
 		if s != "ok" {
 			found = append(found, strings.ReplaceAll(s, "\n", ", "))
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, query)
+	if err != nil {
 		return fmt.Errorf("check the ledger: %w", err)
 	}
 	if len(found) > 0 {
 		return unsound(strings.Join(found, "; "))
 	}
 	return nil
+}
+
+// plain is a querier without statements and transactions, for a file that is only looked at.
+type plain struct{ db *sql.DB }
+
+func (p plain) rows(query string, args ...any) (*sql.Rows, error) {
+	return p.db.QueryContext(background, query, args...)
 }
 
 // schema tells the schema number of a file and refuses one that is not ours to read.

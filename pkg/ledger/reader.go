@@ -34,22 +34,21 @@ func OpenReader(path string) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
 	}
-	r := &Reader{path: path}
-	r.turn = make(chan struct{}, 1)
-	if r.db, err = openReader(abs, 2); err != nil {
+	db, err := openReader(abs)
+	if err != nil {
 		return nil, err
 	}
 	newest := len(shipped())
-	version, err := schema(background, r.db, newest)
+	version, err := schema(background, db, newest)
 	if code(err) == sqlite3.SQLITE_CANTOPEN && !exists(abs+"-wal") {
 		// A folder in which this process may not make the index of the log. There is no log, so nobody writes.
-		if err := r.db.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
 		}
-		if r.db, err = sql.Open("sqlite", source(abs, "ro", "query_only(ON)")+"&immutable=1"); err != nil {
+		if db, err = sql.Open("sqlite", source(abs, "ro", "query_only(ON)")+"&immutable=1"); err != nil {
 			return nil, fmt.Errorf("open the ledger in %s: %w", path, err)
 		}
-		version, err = schema(background, r.db, newest)
+		version, err = schema(background, db, newest)
 	}
 	switch {
 	case err != nil:
@@ -59,8 +58,10 @@ func OpenReader(path string) (*Reader, error) {
 		err = fmt.Errorf("it has schema %d and this program reads %d: it is brought up to date when this liverec records next", version, newest)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the ledger in %s: %w", path, err), r.db.Close())
+		return nil, errors.Join(fmt.Errorf("open the ledger in %s: %w", path, err), db.Close())
 	}
+	r := &Reader{path: path}
+	r.serve(db, readers)
 	return r, nil
 }
 

@@ -54,15 +54,10 @@ func (r *reserve) fill() error {
 	if r.size == reserveSize {
 		return nil
 	}
-	noise := rand.New(rand.NewPCG(uint64(r.size), 0x6c76))
-	block := make([]byte, 64<<10)
+	noise := rand.NewChaCha8([32]byte{byte(r.size >> 20)})
+	block := make([]byte, 256<<10)
 	for f.Size() < reserveSize {
-		for i := 0; i < len(block); i += 8 {
-			v := noise.Uint64()
-			for j := range 8 {
-				block[i+j] = byte(v >> (8 * j))
-			}
-		}
+		noise.Read(block) // it always fills it
 		if _, err := f.Write(block[:min(int64(len(block)), reserveSize-f.Size())]); err != nil {
 			// What was written of it would be worth nothing and would only make the disk fuller.
 			return errors.Join(fmt.Errorf("make the reserve: %w", err), f.Truncate(r.size))

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
 )
 
-// querier asks: the writer within its transaction, or a reader within a snapshot.
+// querier asks: the writer within its transaction, or a question within its snapshot.
 type querier interface {
 	rows(query string, args ...any) (*sql.Rows, error)
 }
@@ -22,79 +21,83 @@ type querier interface {
 // view answers questions, each from one snapshot. It never changes anything.
 type view struct {
 	db   *sql.DB
-	turn chan struct{} // one place for each question at a time: one less than db has connections
-	gate func() error  // why nothing is answered any more; nil: it always is
-
-	mu    sync.Mutex
-	stmts map[string]*sql.Stmt
+	gate func() error // why nothing is answered any more; nil: it always is
+	free chan *tx     // the connections that no question has now, each with its own statements; never closed
 }
 
-// snap is one snapshot of a view.
-type snap struct {
-	v  *view
-	tx *sql.Tx
+// serve makes room for n questions at a time. A connection is opened when it is needed first.
+func (v *view) serve(db *sql.DB, n int) {
+	v.db, v.free = db, make(chan *tx, n)
+	for range n {
+		v.free <- &tx{}
+	}
 }
 
-func (s snap) rows(query string, args ...any) (*sql.Rows, error) {
-	st, err := s.v.stmt(query)
-	if err != nil {
-		return nil, err
-	}
-	return s.tx.Stmt(st).QueryContext(background, args...)
-}
-
-func (v *view) stmt(query string) (*sql.Stmt, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if st := v.stmts[query]; st != nil {
-		return st, nil
-	}
-	st, err := v.db.PrepareContext(background, query)
-	if err != nil {
-		return nil, fmt.Errorf("prepare %q: %w", query, err)
-	}
-	if v.stmts == nil {
-		v.stmts = map[string]*sql.Stmt{}
-	}
-	v.stmts[query] = st
-	return st, nil
-}
-
+// close waits for the questions that are under way. Whoever asks later gets an error.
 func (v *view) close() error {
-	v.mu.Lock()
-	for _, st := range v.stmts {
-		st.Close()
+	all := make([]*tx, cap(v.free))
+	for i := range all {
+		all[i] = <-v.free
+		all[i].drop()
 	}
-	v.stmts = nil
-	v.mu.Unlock()
-	return v.db.Close()
+	err := v.db.Close()
+	for _, t := range all {
+		v.free <- t // nobody waits for ever
+	}
+	return err
 }
 
-// ask runs f in one snapshot. A question takes milliseconds, so ctx is looked at only before.
+// drop gives the connection back. The next question on this place opens another.
+func (t *tx) drop() {
+	t.forget()
+	if t.conn != nil {
+		t.conn.Close() // nothing was written on it
+		t.conn = nil
+	}
+}
+
+// ask runs f in one snapshot. A question takes milliseconds, so ctx limits only the waiting for its turn.
 func (v *view) ask(ctx context.Context, what string, f func(q querier) error) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("ask the ledger for %s: %w", what, context.Cause(ctx))
-	}
-	if v.gate != nil {
-		if err := v.gate(); err != nil {
-			return fmt.Errorf("ask the ledger for %s: %w", what, err)
-		}
-	}
-	// A question that meets a statement for the first time needs a second connection to prepare it. If every connection
-	// belonged to a question that does so, all would wait for one another for ever.
-	v.turn <- struct{}{}
-	defer func() { <-v.turn }()
-	tx, err := v.db.BeginTx(background, nil)
-	if err == nil {
-		err = f(snap{v, tx})
-		if cerr := tx.Rollback(); err == nil {
-			err = cerr
-		}
-	}
-	if err != nil {
+	if err := v.snapshot(ctx, f); err != nil {
 		return fmt.Errorf("ask the ledger for %s: %w", what, err)
 	}
 	return nil
+}
+
+func (v *view) snapshot(ctx context.Context, f func(q querier) error) (err error) {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var t *tx
+	select {
+	case t = <-v.free:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { v.free <- t }()
+	if v.gate != nil {
+		if err := v.gate(); err != nil {
+			return err
+		}
+	}
+	if t.conn == nil {
+		if t.conn, err = v.db.Conn(background); err != nil {
+			return err
+		}
+		t.stmts = map[string]*sql.Stmt{}
+	}
+	if err := t.control(`BEGIN`); err != nil {
+		t.drop()
+		return err
+	}
+	err = f(t)
+	if rerr := t.control(`ROLLBACK`); rerr != nil {
+		t.drop()
+		if err == nil {
+			err = rerr
+		}
+	}
+	return err
 }
 
 // each calls scan for every row.
@@ -690,15 +693,15 @@ func (v *view) Rooms(ctx context.Context) ([]status.RoomState, error) {
 
 // Integrity has SQLite look at every page and index of the file. An error names what is wrong.
 func (v *view) Integrity(ctx context.Context) error {
-	if err := quickCheck(ctx, v.db, "integrity_check"); err != nil {
-		return fmt.Errorf("integrity of the ledger: %w", err)
-	}
-	var bad bool
-	err := v.ask(ctx, "broken references", func(q querier) error {
-		return each(q, func(*sql.Rows) error { bad = true; return nil }, `PRAGMA foreign_key_check`)
+	return v.ask(ctx, "its integrity", func(q querier) error {
+		if err := quickCheck(q, `PRAGMA integrity_check(3)`); err != nil {
+			return err
+		}
+		lost := 0
+		err := each(q, func(*sql.Rows) error { lost++; return nil }, `PRAGMA foreign_key_check`)
+		if err == nil && lost > 0 {
+			err = unsound(fmt.Sprintf("%d rows refer to rows that are not there", lost))
+		}
+		return err
 	})
-	if err == nil && bad {
-		err = fmt.Errorf("integrity of the ledger: %w", unsound("a row refers to one that is not there"))
-	}
-	return err
 }

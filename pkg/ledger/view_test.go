@@ -10,7 +10,11 @@ import (
 
 // Questions that all meet their statements for the first time once waited for one another for ever.
 func TestManyFirstQuestionsAtOnce(t *testing.T) {
-	for range 20 {
+	rounds := 20
+	if slowly {
+		rounds = 2
+	}
+	for range rounds {
 		l := fresh(t, segment.Destination{ID: "file:/a", Spec: "file:/a", Required: true})
 		ctx := t.Context()
 		done := make(chan struct{})
@@ -44,4 +48,35 @@ func TestManyFirstQuestionsAtOnce(t *testing.T) {
 			t.Fatal("the questions wait for one another")
 		}
 	}
+}
+
+// Whoever asks after the end, or waits for its turn meanwhile, gets an error and does not hang.
+func TestQuestionsAtTheEnd(t *testing.T) {
+	path := data(t)
+	l := opened(t, config(t, path))
+	r, err := OpenReader(path)
+	must(t, err)
+	var wg sync.WaitGroup
+	asked := make(chan struct{}, 64)
+	for range 8 {
+		wg.Go(func() {
+			for {
+				_, lerr := l.Active(t.Context())
+				_, rerr := r.Active(t.Context())
+				if lerr != nil && rerr != nil {
+					return
+				}
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range 20 {
+		<-asked
+	}
+	must(t, l.Close())
+	must(t, r.Close())
+	wg.Wait()
 }
