@@ -15,7 +15,9 @@ import (
 )
 
 const (
-	settleEvery = 250 * time.Millisecond
+	// The ledger is looked at so often; the longer it takes already, the less a moment matters.
+	settleLeast = 250 * time.Millisecond
+	settleMost  = 5 * time.Second
 	// freeWithin is how long the disk may take to be freed when all else is done and the removal meets errors.
 	freeWithin = time.Minute
 )
@@ -26,6 +28,7 @@ func (p *Pipeline) settle(ctx, hard context.Context) bool {
 	defer cancel()
 	defer context.AfterFunc(hard, cancel)()
 	warn := obs.NewWarner(p.log, time.Minute)
+	began := time.Now()
 	var stuck time.Time // since when only the removal is left, and meets errors
 	for {
 		moving, err := p.look(ctx)
@@ -46,7 +49,7 @@ func (p *Pipeline) settle(ctx, hard context.Context) bool {
 			p.log.Error().Err(p.Reclaim.Err()).Msg("everything is safe, but the disk could not be freed")
 			return true
 		}
-		if !backoff.Sleep(ctx, settleEvery) {
+		if !backoff.Sleep(ctx, min(max(time.Since(began)/20, settleLeast), settleMost)) {
 			return false
 		}
 	}

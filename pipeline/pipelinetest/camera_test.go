@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/liverec/liverec/pipeline"
@@ -32,6 +33,9 @@ type show struct {
 	body    int    // bytes of a frame, at least 12
 	flush   time.Duration
 	started time.Time
+
+	mu    sync.Mutex
+	stall time.Duration // the longest time that a camera waited for anything but the room
 }
 
 // number of frames that have been sent until now.
@@ -194,7 +198,8 @@ func (c *camera) record(ctx context.Context) error {
 			}
 			e.NextSeq++
 		}
-		have := c.s.until(time.Now())
+		begin := time.Now()
+		have := c.s.until(begin)
 		if c.next >= have {
 			select {
 			case <-ctx.Done():
@@ -219,6 +224,9 @@ func (c *camera) record(ctx context.Context) error {
 				return err
 			}
 		}
+		c.s.mu.Lock()
+		c.s.stall = max(c.s.stall, time.Since(begin))
+		c.s.mu.Unlock()
 	}
 	if c.f != nil {
 		if err := c.seal(ctx, segment.CutEnd); err != nil {

@@ -83,7 +83,7 @@ func TestK_PowerIsCutAtEveryStep(t *testing.T) {
 }
 
 func studioOf(d time.Duration) func(t *testing.T) scene {
-	return func(t *testing.T) scene { return newStudio(t, d) }
+	return func(t *testing.T) scene { return newStudio(t, "live", d) }
 }
 
 func TestTheRealHouse(t *testing.T) {

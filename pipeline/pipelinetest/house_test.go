@@ -107,7 +107,9 @@ type world struct {
 	memory *pipelinetest.Ledger // nil: the real one, in the data folder
 	remote *targettest.Remote
 	scene  scene
-	rng    *rand.Rand
+	// weather is what becomes of calls to the store while the power is on; nil: it is good.
+	weather wrap.Script
+	rng     *rand.Rand
 
 	mu     sync.Mutex
 	disk   unsafeDisk
@@ -157,6 +159,9 @@ func (w *world) life(at int) (steps int, last string) {
 		}
 		if p.step(name+" answer") != nil {
 			return wrap.Fate{Lost: true, Err: errPower}
+		}
+		if w.weather != nil {
+			return w.weather(c)
 		}
 		return wrap.Fate{}
 	})
@@ -223,7 +228,7 @@ func (w *world) run(ctx context.Context, p *power) (pipeline.Result, error) {
 		}
 		b = l
 	}
-	target := w.remote.Target(archive)
+	target := wrap.NoProgress(w.remote.Target(archive), 30*time.Second)
 	tr, err := uploader.New(uploader.Config{Uploads: 2, MaxSize: w.scene.maxSize()}, uploader.Deps{
 		Journal: &watched{b, w}, Targets: []uploader.Destination{{Target: target, Required: true}}, Dir: dir, Log: zerolog.Nop(),
 	})
