@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +75,15 @@ func (p place) left(t *testing.T) []string {
 	return names
 }
 
+// small takes the same chunks as a Target, only smaller: the suite is about their order, not about megabytes.
+type small struct{ *localdir.Target }
+
+func (s small) Limits() uploader.Limits {
+	l := s.Target.Limits()
+	l.MinChunk = min(l.MinChunk, 64<<10)
+	return l
+}
+
 func (p place) env(link bool) targettest.Env {
 	abs := func(key string) string { return filepath.Join(p.archive, filepath.FromSlash(key)) }
 	return targettest.Env{
@@ -82,7 +92,7 @@ func (p place) env(link bool) targettest.Env {
 			if target.Linking() != link {
 				t.Fatalf("linking: %v, want %v", target.Linking(), link)
 			}
-			return target
+			return small{target}
 		},
 		Read:   func(_ *testing.T, key string) ([]byte, error) { return os.ReadFile(abs(key)) },
 		Folder: filepath.Join(p.data, "media"),
@@ -115,6 +125,33 @@ func (p place) env(link bool) targettest.Env {
 			return p.target(t, link, func(c *localdir.Config) { c.Path, c.Known = filepath.Join(p.archive, "gone"), true })
 		},
 		Many: 3,
+	}
+}
+
+// Chunks of the size that is used in earnest, larger than the buffer that they go through, in any order.
+func TestChunksOfFullSize(t *testing.T) {
+	p := newPlace(t)
+	target := p.target(t, false)
+	data := make([]byte, 2*target.Limits().MinChunk+1)
+	rand.NewChaCha8([32]byte{1}).Read(data)
+	o := p.object(t, data)
+	o.Chunk = target.Limits().MinChunk
+	up, err := target.Open(t.Context(), o)
+	must(t, err)
+	acks := make([]segment.Ack, 3)
+	for _, i := range []int{1, 2, 0} {
+		c := segment.Chunk{Index: i, Offset: int64(i) * o.Chunk}
+		c.Length = min(o.Chunk, o.Size-c.Offset)
+		acks[i], err = up.Put(t.Context(), c, bytes.NewReader(data[c.Offset:c.Offset+c.Length]))
+		must(t, err)
+	}
+	r, err := up.Commit(t.Context(), o, acks)
+	must(t, err)
+	if _, err := target.Verify(t.Context(), o, r); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(p.archive, o.Key)); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
