@@ -153,18 +153,7 @@ func crashes(t *testing.T, pause time.Duration, at ...int) (steps []int) {
 			}
 		}
 		r.noOrphans()
-		missing := time.Duration(0)
-		if n := len(numbers); n > 0 {
-			missing = time.Duration(numbers[n-1]-numbers[0]+1-uint64(n)) * time.Second / 30
-		}
-		told := time.Duration(0)
-		segs := ss[0].Segments()
-		for _, g := range ss[0].Gaps {
-			if last := segs[len(segs)-1]; g.AfterSeq == last.ID.Seq && g.AtMedia >= last.Duration {
-				continue // true, but nothing came after it to measure it by
-			}
-			told += g.Length
-		}
+		missing, told := holes(ss[0], numbers)
 		if d := missing - told; d.Abs() > 150*time.Millisecond {
 			t.Errorf("%s: %v are missing, %v are said to be", what, missing, told)
 		}
@@ -191,7 +180,7 @@ func TestI3_DeathAtEveryStep(t *testing.T) {
 	}
 	stride := 1
 	if testing.Short() {
-		stride = 7
+		stride = 9
 	}
 	for k := 1; k <= all; k += stride {
 		crashes(t, time.Second, k)
@@ -207,7 +196,7 @@ func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 	all := crashes(t, time.Second)[0]
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	n := 40
+	n := 25
 	if testing.Short() {
 		n = 8
 	}

@@ -283,7 +283,7 @@ func TestK2_EveryLength(t *testing.T) {
 	os.MkdirAll(filepath.Join(path, "m"), 0o755)
 	for _, junk := range []string{"", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
 		for n := 0; n <= len(data); n++ {
-			if n < ends[0]-20 && n%37 != 0 || testing.Short() && n%5 != 0 {
+			if n < ends[0]-20 && n%37 != 0 || junk != "" && n%3 != 0 || testing.Short() && n%5 != 0 {
 				continue // the head is the business of pkg/media/flv
 			}
 			seg := segment.Segment{ID: segment.ID{Session: "S", Seq: 1}, Path: fmt.Sprintf("m/P%d-%d.flv", n, len(junk))}
@@ -302,6 +302,9 @@ func TestK2_EveryLength(t *testing.T) {
 			}
 			if int(frames) != k || k > 0 && int(size) != want {
 				t.Fatalf("%d bytes and %d of junk: %d frames in %d bytes, not %d in %d", n, len(junk), frames, size, k, want)
+			}
+			if k > 0 && n != want && n%29 != 0 {
+				continue
 			}
 			done, media, err := recorder.Finish(dir, seg)
 			if err != nil || media != (k > 0) {

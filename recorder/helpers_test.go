@@ -231,3 +231,19 @@ func read(t *testing.T, name string) []byte {
 	}
 	return b
 }
+
+// holes compares what is missing between the first and the last picture with what is said to be. A gap behind the last
+// picture may be true, but nothing came after it to measure it by.
+func holes(s recordertest.Session, numbers []uint64) (missing, told time.Duration) {
+	if n := len(numbers); n > 0 {
+		missing = time.Duration(numbers[n-1]-numbers[0]+1-uint64(n)) * time.Second / 30
+	}
+	segs := s.Segments()
+	for _, g := range s.Gaps {
+		if last := segs[len(segs)-1]; g.AfterSeq == last.ID.Seq && g.AtMedia >= last.Duration {
+			continue
+		}
+		told += g.Length
+	}
+	return missing, told
+}

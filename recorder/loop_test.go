@@ -3,8 +3,11 @@ package recorder_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -306,20 +309,20 @@ func TestCommands(t *testing.T) {
 	})
 }
 
-// A pause of hours is one broadcast as long as the room sends, and ends it when the room does not.
+// A long pause is one broadcast as long as the room sends, and ends it when the room does not.
 func TestLongPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, liveroom.Config{Duration: 3 * time.Hour, Backlog: 10 * time.Second})
+		r := newRig(t, liveroom.Config{Duration: time.Hour, Backlog: 10 * time.Second})
 		r.cfg.Segment = time.Hour
 		r.room.Start(t.Context())
 		r.start()
 		time.Sleep(5 * time.Second)
 		r.rec.Do(segment.Command{Verb: segment.VerbPause})
-		time.Sleep(2 * time.Hour)
+		time.Sleep(50 * time.Minute)
 		if s := r.session(); s.Left {
 			t.Error("the broadcast was ended")
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(time.Hour)
 		if s := r.session(); !s.Left {
 			t.Error("the broadcast was not ended")
 		}
@@ -347,14 +350,14 @@ func TestConfigChangeBeginsAPart(t *testing.T) {
 	})
 }
 
-// A ledger that takes nothing for an hour costs no frame (I5): the open part goes on beyond its limit, and everything is
+// A ledger that takes nothing for ten minutes costs no frame (I5): the open part goes on beyond its limit, and everything is
 // told when the ledger is back.
-func TestI5_LedgerIsDeadForAnHour(t *testing.T) {
+func TestI5_LedgerIsDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, liveroom.Config{Duration: 70 * time.Minute, Backlog: 10 * time.Second})
+		r := newRig(t, liveroom.Config{Duration: 14 * time.Minute, Backlog: 10 * time.Second})
 		r.cfg.Segment, r.cfg.Once = time.Minute, true
 		r.journal.Fail = func(context.Context, string) error {
-			if d := time.Since(began(t)); d > 90*time.Second && d < 61*time.Minute {
+			if d := time.Since(began(t)); d > 90*time.Second && d < 12*time.Minute {
 				return errors.New("database is locked")
 			}
 			return nil
@@ -368,7 +371,7 @@ func TestI5_LedgerIsDeadForAnHour(t *testing.T) {
 		if len(numbers) != len(r.sent()) || len(s.Gaps) != 0 {
 			t.Errorf("%d of %d pictures, gaps %v", len(numbers), len(r.sent()), s.Gaps)
 		}
-		if d := s.Segments()[1].Duration; d < 59*time.Minute {
+		if d := s.Segments()[1].Duration; d < 10*time.Minute {
 			t.Errorf("the part that was open lasts %v", d)
 		}
 		if st := r.rec.Snapshot().WorstStall; st > 0 {
@@ -474,10 +477,9 @@ func TestDiskStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: time.Minute, Bitrate: 8_000_000})
 		r.cfg.Segment, r.cfg.Once = time.Hour, true
-		stood := false
+		var stood atomic.Bool
 		r.open(func(op durable.Op, name string) error {
-			if op == durable.OpWrite && !stood && time.Since(began(t)) > 10*time.Second {
-				stood = true
+			if op == durable.OpWrite && time.Since(began(t)) > 10*time.Second && stood.CompareAndSwap(false, true) {
 				time.Sleep(15 * time.Second)
 			}
 			return nil
@@ -563,11 +565,14 @@ func TestDiskRefusesOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
 			r.cfg.Segment, r.cfg.Once = 5*time.Second, true
+			var mu sync.Mutex
 			what := ""
 			r.open(func(op durable.Op, name string) error {
 				if !strings.HasPrefix(name, "media") {
 					return nil
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				if ops++; ops == at {
 					what = string(op) + " " + name
 					return syscall.ENOSPC
@@ -580,11 +585,8 @@ func TestDiskRefusesOnce(t *testing.T) {
 			s := r.session()
 			numbers := r.check(s, probe.Config) // a part may end after its first picture, before the first sound
 			once(t, numbers)
-			missing := time.Duration(numbers[len(numbers)-1]+1-uint64(len(numbers))) * time.Second / 30
-			told := time.Duration(0)
-			for _, g := range s.Gaps {
-				told += g.Length
-			}
+			missing, told := holes(s, numbers)
+			missing += time.Duration(numbers[0]) * time.Second / 30
 			if missing > 8*time.Second || (missing-told).Abs() > 350*time.Millisecond {
 				t.Errorf("%v are missing, %v are said to be: %v", missing, told, s.Gaps)
 			}
@@ -602,11 +604,11 @@ func TestDiskRefusesOnce(t *testing.T) {
 		return ops
 	}
 	all := run(t, 0)
-	stride := 1
+	stride := 2
 	if testing.Short() {
-		stride = 5
+		stride = 9
 	}
-	for k := 1; k <= all; k += stride {
+	for k := 1 + rand.IntN(stride); k <= all; k += stride {
 		run(t, k)
 		if t.Failed() {
 			return
