@@ -73,14 +73,17 @@ func (r Report) String() string {
 	if r.Missing > 0 && share > 99.9 {
 		share = 99.9 // "100 %" is said only when nothing is missing
 	}
-	parts := []string{fmt.Sprintf("%s recorded", strings.Replace(fmt.Sprintf("%.1f %%", share), "100.0", "100", 1))}
-	switch r.Gaps {
-	case 0:
-		parts = append(parts, "no gaps")
-	case 1:
-		parts = append(parts, "1 gap of "+Span(r.Longest))
-	default:
-		parts = append(parts, fmt.Sprintf("%d gaps, longest %s", r.Gaps, Span(r.Longest)))
+	var parts []string
+	if r.Recorded > 0 { // files that were only sent have no media time that anybody measured
+		parts = append(parts, fmt.Sprintf("%s recorded", strings.Replace(fmt.Sprintf("%.1f %%", share), "100.0", "100", 1)))
+		switch r.Gaps {
+		case 0:
+			parts = append(parts, "no gaps")
+		case 1:
+			parts = append(parts, "1 gap of "+Span(r.Longest))
+		default:
+			parts = append(parts, fmt.Sprintf("%d gaps, longest %s", r.Gaps, Span(r.Longest)))
+		}
 	}
 	parts = append(parts, fmt.Sprintf("%d of %d %s verified on %d %s", r.Proven, r.Parts, plural(r.Parts, "part"), r.Targets, plural(r.Targets, "target")))
 	if r.Parked > 0 {

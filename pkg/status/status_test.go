@@ -87,6 +87,16 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestReportOfFilesThatWereOnlySent(t *testing.T) {
+	b := broadcast()
+	for i := range b.Segments {
+		b.Segments[i].Duration = 0
+	}
+	if got, want := status.MakeReport(b).String(), "1 of 3 parts verified on 2 targets"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
 func TestWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{400 * time.Millisecond: "0.4 s", 41 * time.Second: "41 s", 723 * time.Second: "12 min 3 s",
 		2 * time.Minute: "2 min", 3*time.Hour + 2*time.Minute: "3 h 2 min"} {
