@@ -104,7 +104,11 @@ type Repairer struct {
 	replayed  [2]int64 // source time of the last replayed tag
 	reported  bool     // the replay that goes on is known already
 	loopDups  int64
-	newAt     int64 // ms, when new media last came in
+	newAt     int64 // ms, when new media last came in, or the connection began
+	loop      loop
+
+	joint bool  // the first new frame behind a seam must show whether others are missing before it
+	told  int64 // ms of them that are told already, and still in the clock
 
 	unsupported media.Codec
 	changes     uint64
@@ -162,6 +166,9 @@ func (r *Repairer) Connect(at time.Time, why string) {
 	r.scripted = false
 	r.gate.calm()
 	r.armed = byConnect
+	r.joint, r.told = true, 0
+	r.stats.LoopGOPs, r.loopDups, r.newAt = 0, 0, r.now
+	r.loop.begin(r.now)
 }
 
 // Push takes one batch in. The batch stays the caller's: what is held longer is copied.
@@ -244,17 +251,6 @@ func (r *Repairer) verdict() error {
 	return nil
 }
 
-const (
-	loopGOPs  = 5
-	loopTags  = 200 // where there is no video
-	loopQuiet = 10_000
-)
-
-func (r *Repairer) looping() bool {
-	return r.now-r.newAt > loopQuiet &&
-		(r.stats.LoopGOPs >= loopGOPs || !r.gate.cur[vid].set && r.loopDups >= loopTags)
-}
-
 // wall turns a time into ms. Differences are monotonic where the runtime knows better than the wall.
 func (r *Repairer) wall(t time.Time) int64 {
 	if r.epoch.IsZero() {
@@ -335,6 +331,7 @@ func (r *Repairer) restart() {
 	}
 	r.scripted = false
 	r.armed = max(r.armed, byRestart)
+	r.joint, r.told = true, 0
 }
 
 func (r *Repairer) script(body []byte) {
@@ -520,6 +517,14 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 				What: "no " + trackName(t) + " for " + seconds(idle) + " while " + trackName(1-t) + " went on"})
 		}
 	}
+	if r.joint && t == r.master() {
+		r.joint = false
+		if c.has[t] {
+			if d := raw - c.lastRaw[t] - c.frame[t] - r.told; 4*d > 3*c.frame[t] {
+				r.gap(d, r.reason())
+			}
+		}
+	}
 	var how step
 	e.out, how = c.stamp(t, raw)
 	switch how {
@@ -529,11 +534,19 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 		r.stats.Made++
 	}
 	c.live(e.at, raw)
+	if t == aud {
+		r.loop.sound(r.past[t].count(e.sum) > 0)
+	} else if r.loop.picture(e.key, e.sum, e.out, e.at) {
+		r.sink.Repair(Repair{Kind: Replay, Out: e.out, What: ErrLoop.Error()})
+	}
 	r.past[t].add(pastTag{sum: e.sum, src: raw - c.offset[t], raw: raw, out: e.out})
 	if e.cts > maxCTS || e.cts < -maxCTS {
 		r.stats.BadCTS++
 	}
-	r.stats.LoopGOPs, r.loopDups, r.reported, r.why = 0, 0, false, ""
+	r.stats.LoopGOPs, r.loopDups, r.reported = 0, 0, false
+	if !r.joint {
+		r.why = ""
+	}
 	r.newAt = e.at
 	r.order.push(t, e)
 	r.drain(false)

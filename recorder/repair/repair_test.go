@@ -305,7 +305,12 @@ func TestFilmShownAgainIsKept(t *testing.T) {
 	}
 	g.disconnect()
 	g.same(all)
-	g.want(0, 0, 0)
+	g.want(0, 0, 2)
+	for _, r := range g.s.repairs {
+		if r.Kind != repair.Replay || r.What != repair.ErrLoop.Error() {
+			t.Errorf("%+v", r)
+		}
+	}
 }
 
 func TestReplayInAConnection(t *testing.T) {

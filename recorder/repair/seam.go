@@ -23,7 +23,11 @@ const (
 // compare tells whether a tag of a replay was written already.
 func (r *Repairer) compare(t int, e *entry) likeness {
 	p, c := &r.past[t], &r.clock
-	if p.n == 0 {
+	if p.n == 0 { // the clock is all that there is to tell by
+		if c.has[t] && e.ext+c.offset[t] <= c.lastRaw[t] {
+			r.stats.Late++
+			return known
+		}
 		return newMedia
 	}
 	begun := r.cursor[t] >= 0
@@ -149,7 +153,7 @@ func (r *Repairer) join(last bool) {
 	// 1. The clock went on, past all that was written. At a new connection that is not the last word where the tags
 	// look familiar: another node may number its tags a few seconds ahead.
 	tight := d >= -c.frame[t] && d <= c.frame[t]
-	onward := m.ext > r.past[t].top() && (tight || d > 0 && c.plausible(m.at, m.ext+c.offset[t]))
+	onward := m.ext > r.top(t) && (tight || d > 0 && c.plausible(m.at, m.ext+c.offset[t]))
 	if onward && !(r.trig.fresh() && r.looks(true)) {
 		if d+c.frame[t] > aheadLimit && lead[aud] == nil && c.has[aud] && !last && !r.atEnd {
 			return // closing a hole is neater when both sides of both tracks are known
@@ -165,9 +169,22 @@ func (r *Repairer) join(last bool) {
 			return
 		}
 	}
+	if r.trig.fresh() && !onward && r.past[t].n == 0 && c.has[t] && c.plausible(m.at, m.ext+c.offset[t]) {
+		// 3. Nothing is left of what was written but its clock: that must do.
+		r.overlap(score{first: m.ext}, lead)
+		return
+	}
 	if last || r.trig == byJump && r.looks(false) {
 		r.resume(lead)
 	}
+}
+
+// top is the highest source time of a track that was written lately.
+func (r *Repairer) top(t int) int64 {
+	if r.past[t].n == 0 && r.clock.has[t] {
+		return r.clock.lastRaw[t] - r.clock.offset[t]
+	}
+	return r.past[t].top()
 }
 
 // worthALook keeps the search from being made for every tag of a long hold.
@@ -366,7 +383,7 @@ func (r *Repairer) overlap(s score, lead [2]*entry) {
 	if !r.reported {
 		r.reported = true
 		t := r.master()
-		twice := seconds(r.past[t].top() - s.first + r.clock.frame[t])
+		twice := seconds(r.top(t) - s.first + r.clock.frame[t])
 		if r.trig.fresh() {
 			r.stats.Seams++
 			r.sink.Repair(Repair{Kind: Seam, Out: r.edgeOut(), What: "connection renewed without loss, " + twice + " came twice"})
@@ -392,12 +409,15 @@ func (r *Repairer) resume(lead [2]*entry) {
 	tight := d >= -frame && d <= frame
 	fresh := r.trig.fresh()
 	r.replaying = [2]bool{}
+	master := t == r.master()
 	switch {
 	case d >= -backLimit && d+frame <= aheadLimit && (tight || likely || !fresh):
 		if !fresh {
 			break // the other track jumped, or none
 		}
+		r.joint = r.joint && !master
 		if 4*d > 3*frame {
+			r.told = d
 			r.gap(d, r.reason())
 		} else {
 			r.stats.Seams++
@@ -409,6 +429,7 @@ func (r *Repairer) resume(lead [2]*entry) {
 			why = r.reason()
 		}
 		r.gap(d, why)
+		r.joint = r.joint && !master
 		by, _ := r.closing(lead, true)
 		c.close(-by)
 		for t := range c.offset {
@@ -419,6 +440,7 @@ func (r *Repairer) resume(lead [2]*entry) {
 		c.edgeOld -= by
 	default:
 		r.stats.Jumps++
+		r.joint = false
 		switch {
 		case fresh && wait >= frame:
 			r.gap(wait, r.reason())
