@@ -124,16 +124,31 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 func wait(ctx context.Context, p *rig.Proc, limit time.Duration) error {
-	select {
-	case <-p.Done():
-		if p.Code() != 0 {
-			return fmt.Errorf("it ended with %d: %s", p.Code(), p.Stderr.String())
+	_, err := watch(ctx, p, limit)
+	return err
+}
+
+// watch waits for the end of a process and gives its largest resident size in MiB. (The kernel's own figure at the end
+// is of no use: it counts what the parent had when it started the child.)
+func watch(ctx context.Context, p *rig.Proc, limit time.Duration) (float64, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(limit)
+	rss := 0.0
+	for {
+		select {
+		case <-p.Done():
+			if p.Code() != 0 {
+				return rss, fmt.Errorf("it ended with %d: %s", p.Code(), p.Stderr.String())
+			}
+			return rss, nil
+		case <-tick.C:
+			rss = max(rss, peak(p.Pid()))
+		case <-late:
+			return rss, fmt.Errorf("not done after %v: %s", limit, p.Stderr.String())
+		case <-ctx.Done():
+			return rss, ctx.Err()
 		}
-		return nil
-	case <-time.After(limit):
-		return fmt.Errorf("not done after %v: %s", limit, p.Stderr.String())
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -420,9 +435,14 @@ func (b *bench) speed(ctx context.Context) error {
 	defer src.close()
 	cost := map[string][]float64{}
 	rss := map[string]float64{}
-	note := func(name string, p *rig.Proc) {
+	measure := func(name string, p *rig.Proc) error {
+		size, err := watch(ctx, p, 5*time.Minute)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		cost[name] = append(cost[name], cpu(p)/gb)
-		rss[name] = max(rss[name], float64(p.Usage().Maxrss)/1024)
+		rss[name] = max(rss[name], size)
+		return nil
 	}
 	peers := b.peers()
 	for round := range b.rounds {
@@ -433,10 +453,9 @@ func (b *bench) speed(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := wait(ctx, p, 5*time.Minute); err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+			if err := measure(c.name, p); err != nil {
+				return err
 			}
-			note(c.name, p)
 			if err := os.RemoveAll(dir); err != nil {
 				return err
 			}
@@ -483,10 +502,9 @@ func (b *bench) speed(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := wait(ctx, p, 5*time.Minute); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+			if err := measure(s.name, p); err != nil {
+				return err
 			}
-			note(s.name, p)
 			if err := os.RemoveAll(dir); err != nil {
 				return err
 			}
