@@ -247,6 +247,9 @@ func (c *capture) newSegmenter(t *take) *Segmenter {
 // State is that of the Repairer.
 func (t *take) State() repair.State { return t.rep.State() }
 
+// Digests are those of the Repairer.
+func (t *take) Digests() []byte { return t.rep.Digests() }
+
 // Rebuild replaces the Repairer.
 func (t *take) Rebuild(s repair.State, tail []repair.TailTag) {
 	if s.Version == 0 {

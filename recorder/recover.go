@@ -285,11 +285,9 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	t.rep = repair.Restore(repair.Config{}, s, state, tail)
 	cfg := t.rep.Configs()
 	s.configs = configs{bytes.Clone(cfg.Video.Body), bytes.Clone(cfg.Audio.Body), bytes.Clone(cfg.Script)}
-	if out := int64(-1); len(tail) > 0 {
-		for _, x := range tail {
-			out = max(out, x.Out)
-		}
-		s.lastOut = out
+	s.lastOut = max(state.Last[0], state.Last[1])
+	for _, x := range tail {
+		s.lastOut = max(s.lastOut, x.Out)
 	}
 	return t, nil
 }

@@ -94,6 +94,8 @@ type lost struct {
 type repairs interface {
 	// State describes what was handed out so far.
 	State() repair.State
+	// Digests are those of the last half minute, for the State of a part that may be away before the next one begins.
+	Digests() []byte
 	// Rebuild puts another Repairer in place of one whose Sink failed: it goes on from what is on the disk.
 	Rebuild(s repair.State, tail []repair.TailTag)
 }
@@ -366,6 +368,10 @@ func (s *Segmenter) release(cause segment.Cause) {
 	}
 	n := s.note(p)
 	n.Closed, n.Place = cause, seg.Duration.Milliseconds()
+	switch cause {
+	case segment.CutStop, segment.CutPause, segment.CutRecovered: // the next part may be another process's
+		n.Repair.Digests = s.repairs.Digests()
+	}
 	s.cuts[seg.ID.Seq] = cause
 	s.extend(p, n)
 	s.spare, p.buf = p.buf, nil

@@ -12,6 +12,7 @@
 //	r.Tick(now)                           // at least every 100 ms while no batch comes
 //	r.Disconnect(now)                     // everything held comes out; the identities hold
 //	r.State()                             // to be stored, whenever Epoch changed and every few seconds
+//	r.Digests()                           // into the State that is stored when a part is closed for long
 //
 // # What comes out
 //
@@ -44,11 +45,22 @@
 //     accepted with one video tag of more than 200 bytes where it is none; else with three tags, or all there were to
 //     the end, one of them such a video tag that was written only once. Where everything was written more than once,
 //     the live edge must agree. Everything up to the end of what was written is dropped as duplicate; the new clock is
-//     exact for both tracks.
+//     exact for both tracks. Where no digest is left after a restart, the clock alone does, if it brings the newest of
+//     what is held to the live edge.
 //  3. Else it is a hole of unknown content. Where wall time passed it is a gap as long as the wall says; where none
 //     did, it is a jump of the clock and nothing is missing.
 //
+// However it was decided, the first new frame of the master track shows what is missing before it.
+//
 // Inside a connection nothing is a duplicate as long as its clock goes on: a film that is shown again is new media.
+//
+// # A source that repeats itself
+//
+// Push returns ErrLoop when nothing new came for long: 10 s and 5 groups of pictures that were dropped because the
+// clock jumped back again and again; or, where the clock goes on, as many groups whose bodies were written before in
+// the same order, with no new sound in them. The latter is written, since it may be a looped film, and a Repair tells
+// it; so the next verdict takes twice the time, up to 10 min, until a minute of something new came. Each connection is
+// judged from its begin.
 //
 // # Gap or repair
 //
@@ -60,5 +72,6 @@
 //	an overlap, a loop, a seamless reconnect    repair
 //	no video while audio goes on                repair; the pause stays in the file, else lips and voice would part
 //
-// Holes above one second are closed to one frame, shorter ones stay as they are. Both are reported at a reconnect.
+// Holes above one second are closed to one frame, shorter ones stay as they are. Both are reported at a reconnect and
+// after a restart, down to a single frame.
 package repair

@@ -18,6 +18,7 @@ func FuzzRepairer(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 0, 2, 0, 2, 0, 3, 0, 8, 9, 2, 0})
 	f.Add([]byte{0, 0, 2, 0, 2, 1, 7, 0, 2, 0, 2, 3, 9, 0, 0, 0, 2, 0, 10, 0, 2, 5})
 	f.Add([]byte{0, 0, 2, 0, 3, 0, 3, 9, 6, 0, 2, 0, 5, 0, 2, 0, 11, 0, 0, 0, 2, 4, 1, 0})
+	f.Add([]byte{0, 0, 2, 0, 2, 1, 1, 0, 12, 0, 13, 1, 3, 0, 2, 0})
 	f.Add([]byte("80,01000I0C0")) // an end mark while a seam is open
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		r := rand.New(rand.NewPCG(1, 1))
@@ -86,11 +87,17 @@ func FuzzRepairer(f *testing.F) {
 				g.push(metadata(), media.Packet{Kind: media.EndMark, Codec: media.AVC, Body: []byte{0x17, 2, 0, 0, 0}})
 			case 12:
 				state = g.r.State()
+				state.Digests = g.r.Digests()
 				if _, err := json.Marshal(state); err != nil {
 					t.Fatal(err)
 				}
 			case 13:
-				if state.Ordinal > 0 {
+				switch {
+				case state.Ordinal == 0:
+				case arg%2 == 1 && state.Ordinal == g.s.ordinal: // the file is away
+					g.r = repair.Restore(repair.Config{}, g.s, state, nil)
+					g.r.Connect(g.now, "liverec was not running")
+				default:
 					g.kill(state)
 					g.r.Connect(g.now, "liverec was not running")
 				}

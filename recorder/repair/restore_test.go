@@ -171,3 +171,95 @@ func TestHoleAfterAKillInTheFirstPart(t *testing.T) {
 		g.steps()
 	}
 }
+
+// A part that was closed may be away before the next process starts. The note that was written then knows the last half
+// minute; without it the clock tells what was written, as long as it goes on.
+func TestRestartWithoutTheFile(t *testing.T) {
+	fs := film(35, 60_000, false)
+	for _, c := range []struct {
+		name    string
+		digests bool
+		shift   int64
+		from    int64 // where the new connection begins
+		missing int64
+	}{
+		{"digests, cache", true, 0, 40_000, 0},
+		{"digests, long cache", true, 0, 22_000, 0},
+		{"digests, new clock", true, -77_000_000, 40_000, 0},
+		{"digests, hole", true, 0, 42_000, 480},
+		{"clock, cache", false, 0, 40_000, 0},
+		{"clock, long cache", false, 0, 22_000, 0},
+		{"clock, hole", false, 0, 42_000, 480},
+		{"clock that begins anew, hole", false, -42_000 - 5000 + 36_000, 42_000, 900}, // by the wall
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newRig(t)
+			g.connect("")
+			g.live(between(fs, 0, 41_520), 0, by(5000))
+			g.disconnect()
+			note := g.r.State()
+			if note.Digests != nil {
+				t.Error("a plain state has digests")
+			}
+			if c.digests {
+				note.Digests = g.r.Digests()
+			}
+			b, err := json.Marshal(note)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) > 36<<10 {
+				t.Errorf("note of %d bytes", len(b))
+			}
+			note = repair.State{}
+			if err := json.Unmarshal(b, &note); err != nil {
+				t.Fatal(err)
+			}
+			g.r = repair.Restore(repair.Config{}, g.s, note, nil)
+			if st := g.r.State(); st.Content != g.s.content || st.Ordinal != g.s.ordinal {
+				t.Errorf("restored %d/%x, written %d/%x", st.Ordinal, st.Content, g.s.ordinal, g.s.content)
+			}
+			g.advance(zero.Add(42_500 * time.Millisecond))
+			g.connect("liverec was not running")
+			g.live(between(fs, c.from, 1<<40), 42_500, by(5000+c.shift))
+			g.disconnect()
+			g.same(append(between(fs, 0, 41_520), between(fs, max(41_520, c.from), 1<<40)...))
+			gaps, repairs := 0, 1
+			if c.missing > 0 {
+				gaps, repairs = 1, 0
+			}
+			g.want(gaps, time.Duration(c.missing)*time.Millisecond, repairs)
+			if c.shift == 0 && g.s.gapTotal() != time.Duration(c.missing)*time.Millisecond {
+				t.Errorf("%+v", g.s.gaps)
+			}
+		})
+	}
+}
+
+// A part that was begun after such a note and has a few frames: the digests tell of the time before it.
+func TestDigestsGoBeforeTheTail(t *testing.T) {
+	fs := film(36, 30_000, false)
+	g := newRig(t)
+	g.connect("")
+	g.live(between(fs, 0, 14_000), 0, by(0))
+	g.disconnect()
+	note := g.r.State()
+	note.Digests = g.r.Digests()
+	n := len(g.s.items)
+	g.live(between(fs, 14_000, 14_080), 14_080, by(0))
+	g.disconnect()
+	var tail []repair.TailTag
+	for _, it := range g.s.items[n:] {
+		tail = append(tail, repair.TailTag{Kind: it.kind, Key: it.key, Out: it.out, Size: it.size, Sum: it.sum})
+	}
+	g.r = repair.Restore(repair.Config{}, g.s, note, tail)
+	if st := g.r.State(); st.Content != g.s.content || st.Ordinal != g.s.ordinal {
+		t.Errorf("restored %d/%x, written %d/%x", st.Ordinal, st.Content, g.s.ordinal, g.s.content)
+	}
+	g.advance(zero.Add(14_500 * time.Millisecond))
+	g.connect("liverec was not running")
+	g.live(between(fs, 8_000, 1<<40), 14_500, by(-9_000_000))
+	g.disconnect()
+	g.same(fs)
+	g.want(0, 0, 1)
+}

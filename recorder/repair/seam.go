@@ -169,10 +169,14 @@ func (r *Repairer) join(last bool) {
 			return
 		}
 	}
-	if r.trig.fresh() && !onward && r.past[t].n == 0 && c.has[t] && c.plausible(m.at, m.ext+c.offset[t]) {
-		// 3. Nothing is left of what was written but its clock: that must do.
-		r.overlap(score{first: m.ext}, lead)
-		return
+	if last && r.trig.fresh() && !onward && r.past[t].n == 0 && c.has[t] {
+		// Nothing is left of what was written but its clock: that must do, where it brings the newest of what is
+		// held to the live edge.
+		if s := r.score(0); r.fromEdge(s, 0) <= edgeSlack {
+			s.first = m.ext
+			r.overlap(s, lead)
+			return
+		}
 	}
 	if last || r.trig == byJump && r.looks(false) {
 		r.resume(lead)

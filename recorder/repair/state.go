@@ -1,6 +1,9 @@
 package repair
 
 import (
+	"encoding/binary"
+	"math"
+
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
 )
@@ -37,6 +40,63 @@ func (r *Repairer) State() State {
 		s.Script = append([]byte{}, r.gate.script...)
 	}
 	return s
+}
+
+// digestSize is the length of one record of Digests.
+const digestSize = 10
+
+// digestReach is how far back Digests go, in ms. It fits their 16 bits.
+const digestReach = 30_000
+
+// Digests are the last 30 s of what the sink took, for State.Digests: about 25 kB. They belong into the note that is
+// written when a part is closed and the next one may be begun by another process: what was closed may be away by then.
+//
+// A version byte, the number of video tags (2 bytes, big endian), and for each tag, video first and oldest first, how
+// many ms it lies before the last one of its track (2 bytes) and its sum (8 bytes).
+func (r *Repairer) Digests() []byte {
+	b := make([]byte, 3, 1024*digestSize)
+	b[0] = StateVersion
+	for t := range r.past {
+		p := &r.past[t]
+		for i := p.seek(r.sent[t] - digestReach); i < p.n && p.get(i).out <= r.sent[t]; i++ {
+			b = binary.BigEndian.AppendUint16(b, uint16(r.sent[t]-p.get(i).out))
+			b = binary.BigEndian.AppendUint64(b, p.get(i).sum)
+		}
+		if t == vid {
+			binary.BigEndian.PutUint16(b[1:], uint16((len(b)-3)/digestSize))
+		}
+	}
+	return b
+}
+
+// before puts in front of a tail what the digests know of the time before it.
+func (s *State) before(tail []TailTag) []TailTag {
+	b := s.Digests
+	if len(b) < 3 || b[0] != StateVersion {
+		return tail
+	}
+	first := [2]int64{math.MaxInt64, math.MaxInt64}
+	for _, tag := range tail {
+		t := vid
+		if tag.Kind == media.Audio {
+			t = aud
+		}
+		first[t] = min(first[t], tag.Out)
+	}
+	videos := int(binary.BigEndian.Uint16(b[1:]))
+	out := make([]TailTag, 0, len(b)/digestSize+len(tail))
+	for i, b := 0, b[3:]; len(b) >= digestSize; i, b = i+1, b[digestSize:] {
+		t, kind := vid, media.Video
+		if i >= videos {
+			t, kind = aud, media.Audio
+		}
+		at := s.Last[t] - int64(binary.BigEndian.Uint16(b))
+		if at < 0 || at >= first[t] {
+			continue
+		}
+		out = append(out, TailTag{Kind: kind, Out: at, Sum: binary.BigEndian.Uint64(b[2:])})
+	}
+	return append(out, tail...)
 }
 
 // Restore goes on with a session of an earlier process. Sink.Config is not called for the configuration that the
@@ -84,7 +144,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 		}
 	}
 	was := c.end()
-	for _, tag := range tail {
+	for _, tag := range s.before(tail) {
 		t := vid
 		if tag.Kind == media.Audio {
 			t = aud

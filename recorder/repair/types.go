@@ -81,7 +81,8 @@ type Sink interface {
 // should hang up and connect elsewhere.
 var (
 	// ErrLoop: more than 10 s of nothing but what is already here, in at least 5 groups of pictures. Ask whether the
-	// broadcast is over.
+	// broadcast is over. Where the clock goes on what is repeated is written all the same, the verdict is given once,
+	// and the next one needs twice the time, up to 10 min, until a minute of new media came.
 	ErrLoop = errors.New("the source repeats itself")
 	// ErrFlapping: a fourth change of the configuration within 60 s of one connection. Nothing more of this
 	// connection is taken.
@@ -118,6 +119,8 @@ type State struct {
 	Video   []byte          `json:"video,omitempty"` // header bodies and script
 	Audio   []byte          `json:"audio,omitempty"`
 	Script  []byte          `json:"script,omitempty"`
+	// Digests stands for the tail where the file may be gone by the time of Restore. Only Repairer.Digests fills it in.
+	Digests []byte `json:"digests,omitempty"`
 }
 
 // Closed is a hole in the source's clock that the session's clock has not.
@@ -139,7 +142,7 @@ func (s State) closed(out int64) int64 {
 
 // TailTag is one media tag that was read back from the end of the open part, in file order. Out is on the session's
 // clock: the time in the file plus the base of the part. The tail must reach back to where State was taken and
-// should hold the last 30 s.
+// should hold the last 30 s. What it does not hold is taken from State.Digests, where they are.
 type TailTag struct {
 	Kind media.Kind // Video or Audio
 	Key  bool
@@ -157,5 +160,5 @@ type Stats struct {
 	BadCTS   int64 // composition times beyond 10 s, set to 0
 	Changes  int64 // configurations after the first
 	Late     int64 // unknown tags older than what was written, dropped as duplicates
-	LoopGOPs int64 // groups of pictures dropped since the last new one
+	LoopGOPs int64 // groups of pictures dropped since the last new one of this connection
 }
