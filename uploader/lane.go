@@ -574,7 +574,12 @@ func (l *lane) failed(ctx context.Context, f *flow, key int, r result, now time.
 				l.until = at
 			}
 		} else {
-			l.until, l.paused = now.Add(max(l.pause.Next(err), time.Second)), now
+			// A target that names its own patience knows better than our schedule, which would double it each time.
+			d := failure.RetryAfter(err)
+			if d <= 0 {
+				d = l.pause.Next(err)
+			}
+			l.until, l.paused = now.Add(max(d, time.Second)), now
 		}
 		l.gauge.state(laneThrottled, err)
 		l.warn.Add(err, "target asks for patience")

@@ -236,6 +236,36 @@ func TestThrottledLaneKeepsStill(t *testing.T) {
 	})
 }
 
+// A target that says how long to wait is asked again then, however often it says so.
+func TestThrottledKeepsToTheTargetsOwnPatience(t *testing.T) {
+	d := newDisk(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		h.book.add(d.segment(t, "01A", 1, 500), mem)
+		remote := targettest.NewRemote(chunked)
+		begin := time.Now()
+		var at, want []time.Duration
+		for i := range 12 {
+			want = append(want, time.Duration(i)*2*time.Second)
+		}
+		remote.Behave(func(c wrap.Call) wrap.Fate {
+			if c.Op == wrap.OpOpen && len(at) < len(want) {
+				at = append(at, time.Since(begin))
+				return wrap.Fate{Err: &failure.Error{Op: "open", Kind: failure.Throttled, Code: "503 SlowDown", RetryAfter: 2 * time.Second}}
+			}
+			return wrap.Fate{}
+		})
+		r := h.start(uploader.Config{Uploads: 1}, remote.Target(mem))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !slices.Equal(at, want) {
+			t.Errorf("tried at %v, not %v", at, want)
+		}
+		h.whole(remote, mem)
+		r.drain()
+	})
+}
+
 func TestRefusalParksAndComesBack(t *testing.T) {
 	d := newDisk(t)
 	dead := &failure.Error{Op: "put", Kind: failure.NeedsHuman, Code: "403 InvalidAccessKeyId", Hint: "Look at AWS_ACCESS_KEY_ID."}
