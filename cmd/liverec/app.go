@@ -129,7 +129,7 @@ func newApp(std streams) *cli.App {
 	return app
 }
 
-func jsonFlag() cli.Flag { return &cli.BoolFlag{Name: "json", Usage: "as JSON"} }
+func jsonFlag() cli.Flag { return toggle("json", "as JSON") }
 
 // only refuses arguments that a command does not have, and asks for those that it needs.
 func only(c *cli.Context, least, most int, what string) error {
