@@ -1,11 +1,11 @@
 package httpflv
 
 import (
-	"context"
 	"io"
+	"net"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/liverec/liverec/pkg/backoff"
 )
 
 const (
@@ -25,11 +25,10 @@ const (
 )
 
 // gatherer is a reader that waits before it reads, so that one wake-up serves many small packets. It belongs to one
-// goroutine.
+// goroutine at a time.
 type gatherer struct {
 	r   io.Reader
-	nap func(time.Duration) bool // false: asked to stop
-	now func() time.Time
+	nap func(time.Duration) bool // false: the connection was closed meanwhile
 
 	last  time.Time // end of the last read
 	small bool      // the last read drained the socket
@@ -39,26 +38,22 @@ type gatherer struct {
 	held  int       // how often in a row it was our window
 }
 
-func newGatherer(ctx context.Context, r io.Reader) *gatherer {
-	return &gatherer{r: r, nap: func(d time.Duration) bool { return backoff.Sleep(ctx, d) }, now: time.Now}
-}
-
 func (g *gatherer) Read(p []byte) (int, error) {
 	var napped time.Duration
 	if g.small {
-		now := g.now()
+		now := time.Now()
 		if wait := g.last.Add(gatherFor).Sub(now); wait > 0 && !now.Before(g.awake) {
 			if g.naps++; g.naps%probeEvery == 0 {
 				wait /= 2
 			}
 			if !g.nap(wait) {
-				return 0, context.Canceled
+				return 0, net.ErrClosed
 			}
 			napped = wait
 		}
 	}
 	n, err := g.r.Read(p)
-	g.last = g.now()
+	g.last = time.Now()
 	// A read that filled what it was given says nothing about the socket: only the room in p was small.
 	g.small = n < gatherBelow && n < len(p)
 	switch {
@@ -72,4 +67,42 @@ func (g *gatherer) Read(p []byte) (int, error) {
 		g.held = 0
 	}
 	return n, err
+}
+
+// gathering is a connection whose reads wait once on says so. Above it lie TLS and HTTP, which know nothing of it.
+type gathering struct {
+	net.Conn
+	on     *atomic.Bool
+	g      gatherer
+	closed chan struct{} // closed by Close
+	once   sync.Once
+}
+
+func newGathering(c net.Conn, on *atomic.Bool) *gathering {
+	g := &gathering{Conn: c, on: on, closed: make(chan struct{})}
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	g.g = gatherer{r: patient(c), nap: func(d time.Duration) bool {
+		timer.Reset(d)
+		select {
+		case <-timer.C:
+			return true
+		case <-g.closed:
+			timer.Stop()
+			return false
+		}
+	}}
+	return g
+}
+
+func (g *gathering) Read(p []byte) (int, error) {
+	if !g.on.Load() {
+		return g.Conn.Read(p)
+	}
+	return g.g.Read(p)
+}
+
+func (g *gathering) Close() error {
+	g.once.Do(func() { close(g.closed) })
+	return g.Conn.Close()
 }

@@ -59,7 +59,10 @@ func TestGatherer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &socket{born: time.Now(), rate: c.rate, window: c.window}
 				born := s.born
-				g := newGatherer(t.Context(), s)
+				g := &gatherer{r: s, nap: func(d time.Duration) bool {
+					time.Sleep(d)
+					return true
+				}}
 				buf := make([]byte, 256<<10)
 				total := 0
 				for time.Since(born) < time.Minute {

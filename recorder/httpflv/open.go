@@ -70,8 +70,14 @@ func (s *Source) open(ctx context.Context, u *url.URL, cfg Config) error {
 	}
 	// Without ForceAttemptHTTP2 it speaks HTTP/1.1: one long response would only be held back by HTTP/2's flow control.
 	s.transport = &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dial,
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return newGathering(c, &s.gather), nil
+		},
 		TLSHandshakeTimeout:   dialTimeout,
 		ResponseHeaderTimeout: headerTimeout,
 		ReadBufferSize:        readBuffer,

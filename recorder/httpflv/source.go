@@ -25,6 +25,7 @@ type Source struct {
 	first     []byte // what Open has read already
 	idle      time.Duration
 	host      string
+	gather    atomic.Bool // its connections may let bytes gather
 }
 
 // Host is where the bytes come from, after redirects: "host:port".
@@ -56,8 +57,8 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	})
 	defer watch.Stop()
 
-	gather := newGatherer(ctx, s.body)
-	r := io.MultiReader(bytes.NewReader(s.first), &watched{gather, watch, s.idle})
+	s.gather.Store(true)
+	r := io.MultiReader(bytes.NewReader(s.first), &watched{s.body, watch, s.idle})
 	d := flv.NewDemuxer(flv.DemuxerConfig{})
 	var err error
 	for err == nil {
