@@ -70,8 +70,11 @@ func TestK_PowerIsCutAtEveryStep(t *testing.T) {
 				t.Fatalf("only %d steps", n)
 			}
 			stride := c.stride
-			if soak {
+			switch {
+			case soak:
 				stride = 1
+			case raced && !c.inMemory:
+				stride *= 8
 			}
 			first := 1 + rand.IntN(stride)
 			t.Logf("every %d. step of %d, from %d on", stride, n, first)
@@ -116,7 +119,7 @@ func samples(n int) int {
 	switch {
 	case soak:
 		return 30 * n
-	case testing.Short():
+	case testing.Short() || raced:
 		return max(1, n/8)
 	}
 	return n
