@@ -137,7 +137,7 @@ func (c *clerk) left() int {
 
 // run works until close was called and nothing is left, or until ctx is done.
 func (c *clerk) run(ctx context.Context) {
-	again := backoff.New(backoff.Policy{First: 100 * time.Millisecond, Max: 10 * time.Second})
+	again := backoff.New(backoff.Policy{First: 100 * time.Millisecond, Max: 2 * time.Second})
 	var pause <-chan time.Time // after the ledger refused something
 	for ctx.Err() == nil {
 		c.mu.Lock()

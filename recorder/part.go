@@ -86,11 +86,8 @@ func (p *part) flush() error {
 	return err
 }
 
-// patch brings the head up to date with what is in the file.
+// patch brings the head up to date. Everything that was added must be in the file.
 func (p *part) patch(now time.Time) error {
-	if err := p.flush(); err != nil {
-		return err
-	}
 	p.patched, p.patchedSize = now, p.head.Size()
 	_, err := p.file.WriteAt(p.head.Patch(), 0)
 	return err

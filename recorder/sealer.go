@@ -69,7 +69,7 @@ func (s *sealer) left() int {
 
 // run works until close was called and nothing is left, or until ctx is done.
 func (s *sealer) run(ctx context.Context) {
-	again := backoff.New(backoff.Policy{First: 200 * time.Millisecond, Max: 10 * time.Second})
+	again := backoff.New(backoff.Policy{First: 200 * time.Millisecond, Max: time.Second})
 	for {
 		s.mu.Lock()
 		var job func(ctx context.Context) error

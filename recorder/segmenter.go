@@ -419,8 +419,11 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 		}
 	}
 	if (rest || now.Sub(p.patched) >= patchEvery) && p.head.Size() > p.patchedSize {
-		if err := p.patch(now); err != nil {
+		if err := p.flush(); err != nil {
 			return s.fail(err)
+		}
+		if err := p.patch(now); err != nil { // an old index costs nobody a frame; the sealer tries again
+			s.log.Warn().Err(err).Uint32("seq", p.seg.ID.Seq).Msg("index of the open part cannot be renewed now")
 		}
 	}
 	size := p.file.Size()
@@ -443,7 +446,7 @@ func (s *Segmenter) near(p *part) bool {
 		return false
 	}
 	lead := max(2*s.gops.longest(), min(s.limit/4, 10_000))
-	return p.head.Duration().Milliseconds()+lead >= s.limit || p.size()+2*s.gops.largest() >= s.most || s.split.Load()
+	return s.lastOut-p.base+lead >= s.limit || p.size()+2*s.gops.largest() >= s.most || s.split.Load()
 }
 
 // Close ends the open part, if there is one. Frames that were written stay, also after an error.

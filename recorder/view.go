@@ -23,7 +23,7 @@ const (
 // Open is the part that grows.
 type Open struct {
 	Seq      uint32
-	Duration time.Duration
+	Duration time.Duration // up to the begin of the newest frame
 	Size     int64
 	Durable  int64
 }
@@ -144,7 +144,7 @@ func (v *view) wrote(s *Segmenter) {
 	if v.s.Open == nil {
 		v.s.Open = &Open{}
 	}
-	v.s.Open.Seq, v.s.Open.Duration, v.s.Open.Size = s.part.seg.ID.Seq, s.part.head.Duration(), s.part.size()
+	v.s.Open.Seq, v.s.Open.Duration, v.s.Open.Size = s.part.seg.ID.Seq, ms(max(s.lastOut-s.part.base, 0)), s.part.size()
 }
 
 func (v *view) change(f func(s *Snapshot)) {
