@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,15 +41,25 @@ func TestStopWhileRecording(t *testing.T) {
 	}
 	rig.Empty(t, filepath.Join(dir, "liverec-data"))
 
-	// Started again within the grace, it is the same broadcast; the time between is a gap.
+	// Started again within the grace, it is the same broadcast; the time between is a gap. The part that was closed at
+	// the stop is not opened again, so a GOP of which the beginning is in it cannot be gone on with.
 	p = liverec(dir, "record", url, "--to", "file:archive", "--once").Start(t)
 	rig.Until(t, 20*time.Second, "it records again", func() bool { c := room.Connections(); return len(c) == 2 && len(c[1].Frames) > 200 })
 	room.End()
 	p.Ends(t, 45*time.Second, 0)
 	rec = rig.Read(t, filepath.Join(dir, "archive"))
-	rec.Once(t, rig.Sent(room.Connections(), func(c liveroom.Connection, f liveroom.Frame) bool { return c.N == 1 || f.At.Before(before) }))
+	if len(rec.Parts) != 2 {
+		t.Fatalf("%v", rec)
+	}
+	second := rec.Parts[1].Numbers[0]
+	rec.Once(t, rig.Sent(room.Connections(), func(c liveroom.Connection, f liveroom.Frame) bool {
+		return c.N == 1 && f.Number >= second || c.N == 0 && f.At.Before(before)
+	}))
 	rec.Admits(t, 200*time.Millisecond)
-	if len(rec.Parts) != 2 || rec.Manifest.Ended == nil {
+	if k := slices.IndexFunc(room.Connections()[1].Frames, func(f liveroom.Frame) bool { return f.Number == second }); k < 0 || k > 60 {
+		t.Errorf("the second part begins with picture %d, %d after the first one that was sent", second, k)
+	}
+	if rec.Manifest.Ended == nil {
 		t.Errorf("%v", rec)
 	}
 }

@@ -151,16 +151,25 @@ func TestSourceFaults(t *testing.T) {
 	}
 }
 
-// What repeats with a clock that goes on is a looped film, not a replay: it is recorded.
+// What repeats with a clock that goes on may be a looped film: it is recorded, however often the source is asked anew.
 func TestLoopedFilmIsRecorded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	room, url := live(t, liveroom.Config{Duration: 30 * time.Second, Fault: every(liveroom.Fault{Events: []liveroom.Event{{Tags: 500, Loop: 4 * time.Second}}})})
+	room, url := live(t, liveroom.Config{Duration: 30 * time.Second, Fault: first(liveroom.Fault{Events: []liveroom.Event{{Tags: 500, Loop: 4 * time.Second}}})})
 	liverec(dir, "record", url, "--once", "--segment", "10s", "--grace", "20s").Start(t).Ends(t, after(30*time.Second), 0)
 	rec := rig.Read(t, filepath.Join(dir, "liverec-archive"), probe.Twice)
-	conns := room.Connections()
-	if len(conns) != 1 || len(rec.Numbers) != len(conns[0].Frames) || len(rec.Numbers) < 800 || len(rec.Manifest.Gaps) != 0 {
-		t.Errorf("%d connections, %d pictures sent, %d recorded, gaps %+v", len(conns), len(conns[0].Frames), len(rec.Numbers), rec.Manifest.Gaps)
+	looped, recorded, newest := len(room.Connections()[0].Frames), 0, uint64(0)
+	for _, f := range room.Connections()[0].Frames {
+		newest = max(newest, f.Number)
+	}
+	for _, n := range rec.Numbers {
+		if n <= newest {
+			recorded++
+		}
+	}
+	// The last GOP may come a second time, from the cache of the next connection.
+	if recorded < looped || recorded > looped+60 || looped < 300 || len(rec.Manifest.Gaps) > 1 {
+		t.Errorf("%d pictures sent, %d recorded, gaps %+v", looped, recorded, rec.Manifest.Gaps)
 	}
 }
 

@@ -53,7 +53,7 @@ func TestStoreFaults(t *testing.T) {
 				return rig.Act{}
 			}
 		}},
-		{name: "503 with Retry-After", fault: func(e *each) func(rig.Call) rig.Act {
+		{name: "503 with Retry-After", more: 60 * time.Second, fault: func(e *each) func(rig.Call) rig.Act {
 			return func(c rig.Call) rig.Act {
 				if e.nth(c.Op)%3 == 1 {
 					return rig.Act{Status: http.StatusServiceUnavailable, RetryAfter: 1}
