@@ -94,6 +94,37 @@ func TestRestartGoesOn(t *testing.T) {
 	}
 }
 
+// The base of a part that has no note yet is made from the length of the part before it, which is cut to whole
+// milliseconds. What is read back so a millisecond early is still what was written.
+func TestRestartWithATailThatIsAMillisecondEarly(t *testing.T) {
+	fs := film(30, 40_000, false)
+	for behind := int64(1); behind < 2*gopMS; behind += 67 { // the kill comes so long behind the key frame of the cut
+		g := newRig(t)
+		g.connect("")
+		g.live(between(fs, 0, 20_000), 0, by(1_000_000))
+		note := g.r.State()
+		g.live(between(fs, 20_000, 24_000+behind), 0, by(1_000_000))
+		for i := range g.s.items {
+			if g.s.items[i].out >= 24_000 {
+				g.s.items[i].out--
+			}
+		}
+		g.kill(note)
+		edge := 24_000 + behind + 500
+		g.now = zero.Add(time.Duration(edge) * time.Millisecond)
+		g.connect("liverec was not running")
+		g.live(between(fs, edge/gopMS*gopMS, 1<<40), edge, by(1_000_000))
+		g.disconnect()
+		seen := map[uint64]bool{}
+		for _, it := range g.s.kind(media.Video) {
+			if seen[it.sum] {
+				t.Fatalf("a kill %d ms behind the cut: the picture at %d stands twice", behind, it.out)
+			}
+			seen[it.sum] = true
+		}
+	}
+}
+
 func TestRestartWithAnotherHeaderBeginsAPart(t *testing.T) {
 	fs := film(31, 12_000, false)
 	g := newRig(t)

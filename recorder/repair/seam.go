@@ -153,7 +153,7 @@ func (r *Repairer) join(last bool) {
 	// 1. The clock went on, past all that was written. At a new connection that is not the last word where the tags
 	// look familiar: another node may number its tags a few seconds ahead.
 	tight := d >= -c.frame[t] && d <= c.frame[t]
-	onward := m.ext > r.top(t) && (tight || d > 0 && c.plausible(m.at, m.ext+c.offset[t]))
+	onward := m.ext > r.top(t)+clockSlack && (tight || d > 0 && c.plausible(m.at, m.ext+c.offset[t]))
 	if onward && !(r.trig.fresh() && r.looks(true)) {
 		if d+c.frame[t] > aheadLimit && lead[aud] == nil && c.has[aud] && !last && !r.atEnd {
 			return // closing a hole is neater when both sides of both tracks are known
