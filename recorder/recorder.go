@@ -250,6 +250,9 @@ func (t *take) State() repair.State { return t.rep.State() }
 // Digests are those of the Repairer.
 func (t *take) Digests() []byte { return t.rep.Digests() }
 
+// Epoch is that of the Repairer.
+func (t *take) Epoch() uint64 { return t.rep.Epoch() }
+
 // Rebuild replaces the Repairer.
 func (t *take) Rebuild(s repair.State, tail []repair.TailTag) {
 	if s.Version == 0 {

@@ -286,9 +286,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	cfg := t.rep.Configs()
 	s.configs = configs{bytes.Clone(cfg.Video.Body), bytes.Clone(cfg.Audio.Body), bytes.Clone(cfg.Script)}
 	s.lastOut = max(state.Last[0], state.Last[1])
-	for _, x := range tail {
-		s.lastOut = max(s.lastOut, x.Out)
-	}
+	s.learn(tail)
 	return t, nil
 }
 

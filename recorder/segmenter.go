@@ -64,6 +64,7 @@ type Segmenter struct {
 	gops      gops
 	recovered bool // the open part is an earlier process's, and nothing was added to it
 	noteDue   bool
+	epoch     uint64
 	heard     time.Time // when the last written frame was received
 	lastOut   int64     // its output time
 	lost      lost
@@ -96,6 +97,8 @@ type repairs interface {
 	State() repair.State
 	// Digests are those of the last half minute, for the State of a part that may be away before the next one begins.
 	Digests() []byte
+	// Epoch changes whenever what the last State said of the clock or the configuration is out of date.
+	Epoch() uint64
 	// Rebuild puts another Repairer in place of one whose Sink failed: it goes on from what is on the disk.
 	Rebuild(s repair.State, tail []repair.TailTag)
 }
@@ -411,6 +414,9 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 	if s.near(p) {
 		s.prepare()
 	}
+	if e := s.repairs.Epoch(); e != s.epoch {
+		s.epoch, s.noteDue = e, true
+	}
 	fresh := p.synced.IsZero()
 	due := fresh || rest || now.Sub(p.synced) >= syncEvery || s.noteDue
 	if len(p.buf) > 0 && (due || now.Sub(p.since) >= flushEvery) {
@@ -706,4 +712,22 @@ func (s *Segmenter) found(it *repair.Item) {
 			Length: ms(max(it.Out-s.lost.from, 0)), Why: s.lost.why})
 	}
 	s.lost = lost{}
+}
+
+// learn takes from the last frames of an earlier process what the next cut is predicted from.
+func (s *Segmenter) learn(tail []repair.TailTag) {
+	at := int64(0) // file size before the first of them, as if all were in the open part
+	if s.part != nil {
+		at = s.part.size()
+	}
+	for _, x := range tail {
+		at -= int64(flv.TagOverhead + x.Size)
+	}
+	for _, x := range tail {
+		if x.Kind == media.Video && x.Key || len(s.configs.video) == 0 {
+			s.gops.begin(x.Out, at)
+		}
+		at += int64(flv.TagOverhead + x.Size)
+		s.lastOut = max(s.lastOut, x.Out)
+	}
 }
