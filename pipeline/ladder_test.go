@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,17 +121,30 @@ func TestClimbAnyWay(t *testing.T) {
 
 func TestLadder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		free := int64(100 << 30)
-		var broken error
+		var mu sync.Mutex // guards what the ladder and the test share
+		space, broken := pipeline.Space{Free: 100 << 30, Total: 500 << 30}, error(nil)
 		var log []string
-		say := func(format string, a ...any) { log = append(log, fmt.Sprintf(format, a...)) }
+		disk := func(free int64, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			space.Free, broken = free, err
+		}
+		say := func(format string, a ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			log = append(log, fmt.Sprintf(format, a...))
+		}
 		do := func(c segment.Command) { say("%s %s", c.Verb, c.Room) }
 		l, err := pipeline.NewLadder(pipeline.LadderConfig{}, pipeline.LadderDeps{
-			Measure: func() (pipeline.Space, error) { return pipeline.Space{Free: free, Total: 500 << 30}, broken },
-			Rooms:   []pipeline.Room{{ID: "important", Priority: 10, Do: do}, {ID: "other", Do: do}},
-			Low:     func(low bool) { say("low %v", low) },
-			Tell:    func(r pipeline.Rung, _ string) { say("%s", r) },
-			Log:     zerolog.Nop(),
+			Measure: func() (pipeline.Space, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return space, broken
+			},
+			Rooms: []pipeline.Room{{ID: "important", Priority: 10, Do: do}, {ID: "other", Do: do}},
+			Low:   func(low bool) { say("low %v", low) },
+			Tell:  func(r pipeline.Rung, _ string) { say("%s", r) },
+			Log:   zerolog.Nop(),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -142,6 +156,8 @@ func TestLadder(t *testing.T) {
 			t.Helper()
 			time.Sleep(2 * time.Second) // one look
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := strings.Join(log, ", "); got != w {
 				t.Errorf("got  %q\nwant %q", got, w)
 			}
@@ -152,7 +168,7 @@ func TestLadder(t *testing.T) {
 		if len(kick) != 0 {
 			t.Error("rang although nothing is low")
 		}
-		free = 19 << 30
+		disk(19<<30, nil)
 		want("low, low true")
 		if len(kick) != 1 {
 			t.Error("did not ring although it is low")
@@ -161,17 +177,17 @@ func TestLadder(t *testing.T) {
 			t.Errorf("disk %+v, %v", d, err)
 		}
 		want("") // one alert per condition
-		free = 1<<30 - 1
+		disk(1<<30-1, nil)
 		want("stop, pause other")
-		broken = errors.New("EIO")
+		disk(1<<30-1, errors.New("EIO"))
 		want("") // could not ask: nothing changes
-		broken = nil
+		disk(1<<30-1, nil)
 		want("pause important")
 		want("")
-		free = 2 << 30
+		disk(2<<30, nil)
 		want("continue important")
 		want("low, continue other")
-		free = 100 << 30
+		disk(100<<30, nil)
 		want("ok, low false")
 		cancel()
 		if err := <-done; err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -27,11 +29,29 @@ type bench struct {
 	in     chan segment.Outcome
 	kick   chan struct{}
 	done   chan error
-	told   []control.Condition
+	hard   context.CancelFunc
+	id     segment.SessionID
 
-	finished []segment.Broadcast
-	hard     context.CancelFunc
-	id       segment.SessionID
+	told     record[control.Condition]
+	finished record[segment.Broadcast]
+}
+
+// record is what control has said, in order; control writes it while the test reads.
+type record[T any] struct {
+	mu  sync.Mutex
+	all []T
+}
+
+func (r *record[T]) add(x T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, x)
+}
+
+func (r *record[T]) list() []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
 }
 
 func newBench(t *testing.T) *bench {
@@ -48,8 +68,7 @@ func (b *bench) start() {
 	b.t.Helper()
 	c, err := control.New(control.Config{}, control.Deps{
 		Journal: b.ledger, Publishers: []control.Publisher{control.NewStorePublisher(b.store)},
-		Tell:     func(x control.Condition) { b.told = append(b.told, x) },
-		Finished: func(x segment.Broadcast) { b.finished = append(b.finished, x) }, Log: zerolog.Nop(),
+		Tell: b.told.add, Finished: b.finished.add, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -149,8 +168,8 @@ func TestAListIsSetAtEveryChangeAndPaced(t *testing.T) {
 		if !b.complete() {
 			t.Error("the broadcast is not complete")
 		}
-		if len(b.finished) != 1 || len(b.finished[0].Segments) != 4 || !b.finished[0].Session.Complete {
-			t.Errorf("finished %+v", b.finished)
+		if f := b.finished.list(); len(f) != 1 || len(f[0].Segments) != 4 || !f[0].Session.Complete {
+			t.Errorf("finished %+v", f)
 		}
 		select {
 		case <-b.kick:
@@ -213,11 +232,9 @@ func TestK9K10_AskBeforeRepeating(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
 				b.prove(1)
-				var dead atomic.Bool
-				fired := false
+				var dead, fired atomic.Bool
 				hook := func(where, step string, after bool) error {
-					if !fired && where == at.where && step == at.step && after == at.after {
-						fired = true
+					if where == at.where && step == at.step && after == at.after && fired.CompareAndSwap(false, true) {
 						dead.Store(true)
 					}
 					if dead.Load() {
@@ -229,7 +246,7 @@ func TestK9K10_AskBeforeRepeating(t *testing.T) {
 				b.store.Hook = func(_ context.Context, step string, after bool) error { return hook("store", step, after) }
 				b.start()
 				time.Sleep(time.Minute)
-				if !fired {
+				if !fired.Load() {
 					t.Fatal("the step was never reached")
 				}
 				b.hard() // the process is gone
@@ -263,8 +280,8 @@ func TestI4_ATargetThatShowsMoreIsNotShortened(t *testing.T) {
 		if err := b.c.Stuck(b.id, here); failure.KindOf(err) != failure.NeedsHuman {
 			t.Errorf("Stuck: %v", err)
 		}
-		if len(b.told) != 1 || b.told[0].Key != "list file:/archive" {
-			t.Errorf("told %+v, want one condition", b.told)
+		if told := b.told.list(); len(told) != 1 || told[0].Key != "list file:/archive" {
+			t.Errorf("told %+v, want one condition", told)
 		}
 		b.stop()
 	})
@@ -293,12 +310,13 @@ func TestI5_ADeadTargetBlocksNobodyAndIsOneCondition(t *testing.T) {
 		b := newBench(t)
 		var dead atomic.Bool
 		dead.Store(true)
-		calls := 0
+		var calls atomic.Int64
 		b.store.Hook = func(ctx context.Context, step string, after bool) error {
-			if calls++; !dead.Load() {
+			n := calls.Add(1)
+			if !dead.Load() {
 				return nil
 			}
-			if calls%2 == 0 {
+			if n%2 == 0 {
 				return &failure.Error{Op: "keep", Kind: failure.Throttled, Code: "503", RetryAfter: 30 * time.Second}
 			}
 			select { // a socket that says nothing
@@ -312,8 +330,8 @@ func TestI5_ADeadTargetBlocksNobodyAndIsOneCondition(t *testing.T) {
 			b.prove(i + 1)
 			time.Sleep(2 * time.Minute)
 		}
-		if calls > 200 || calls < 20 {
-			t.Errorf("a dead target was called %d times in an hour", calls)
+		if n := calls.Load(); n > 200 || n < 20 {
+			t.Errorf("a dead target was called %d times in an hour", n)
 		}
 		dead.Store(false)
 		b.leave()
@@ -322,16 +340,16 @@ func TestI5_ADeadTargetBlocksNobodyAndIsOneCondition(t *testing.T) {
 		if !b.complete() {
 			t.Error("not complete")
 		}
-		open := 0
-		for _, x := range b.told {
+		told, open := b.told.list(), 0
+		for _, x := range told {
 			if x.Resolved {
 				open--
 			} else {
 				open++
 			}
 		}
-		if len(b.told) != 2 || open != 0 {
-			t.Errorf("told %d times: %+v", len(b.told), b.told)
+		if len(told) != 2 || open != 0 {
+			t.Errorf("told %d times: %+v", len(told), told)
 		}
 		b.stop()
 	})
