@@ -285,15 +285,19 @@ func (l *Ledger) Void(ctx context.Context, id segment.ID) error {
 	})
 }
 
-// Miss keeps a gap. The same gap again is harmless.
+// Miss keeps a gap. There is one at each place (session, part, media time): where the story is told again, with another
+// length or reason, since nothing came between two failures or since a crash lay between, the newest word holds.
 func (l *Ledger) Miss(ctx context.Context, g segment.Gap) error {
 	return l.record(ctx, "miss", "session "+string(g.Session), keeps, func(t *tx) error {
 		s, err := running(t, g.Session)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO gaps (session, after_seq, at, at_media, length, why, owner, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`, s.n, g.AfterSeq, micros(g.At), g.AtMedia.Microseconds(), g.Length.Microseconds(), g.Why, t.owner, t.epoch)
+		if _, err := t.exec(`DELETE FROM gaps WHERE session = ? AND after_seq = ? AND at_media = ?`, s.n, g.AfterSeq, g.AtMedia.Microseconds()); err != nil {
+			return err
+		}
+		_, err = t.exec(`INSERT INTO gaps (session, after_seq, at, at_media, length, why, owner, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			s.n, g.AfterSeq, micros(g.At), g.AtMedia.Microseconds(), g.Length.Microseconds(), g.Why, t.owner, t.epoch)
 		return err
 	})
 }

@@ -21,7 +21,7 @@ func TestLockNamesItsHolder(t *testing.T) {
 	if _, _, ok := Running(path); ok {
 		t.Fatal("somebody runs in a folder that is not there")
 	}
-	now := &clock{t0}
+	now := &clock{t: t0}
 	cfg := config(t, path)
 	cfg.Now = now.now
 	l := opened(t, cfg)
@@ -205,7 +205,7 @@ func TestWriteVersion1(t *testing.T) {
 	}
 	path := data(t)
 	cfg := config(t, path)
-	cfg.Now = (&clock{t0}).now
+	cfg.Now = (&clock{t: t0}).now
 	l := opened(t, cfg)
 	aim(t, l)
 	s := enter(t, l, "alice/2026-01-02_030405_old").Session.ID

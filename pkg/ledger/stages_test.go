@@ -295,7 +295,7 @@ func TestAssignGivesAnotherTargetWhatIsNotSafe(t *testing.T) {
 }
 
 func TestRoomsAreWrittenAtChangesOnly(t *testing.T) {
-	c := &clock{t0}
+	c := &clock{t: t0}
 	cfg := config(t, data(t))
 	cfg.Now = c.now
 	commits := 0
@@ -309,12 +309,12 @@ func TestRoomsAreWrittenAtChangesOnly(t *testing.T) {
 	r := status.RoomState{Room: room, State: status.Waiting}
 	for range 3 {
 		must(t, l.SetRoom(t.Context(), r))
-		c.t = c.t.Add(1e9)
+		c.move(1e9)
 	}
 	r.State, r.Quality = status.OnAir, "1080p"
 	must(t, l.SetRoom(t.Context(), r))
-	since := c.t
-	c.t = c.t.Add(1e9)
+	since := c.now()
+	c.move(1e9)
 	r.Error = "slow"
 	must(t, l.SetRoom(t.Context(), r))
 	if commits != 3 {
