@@ -33,7 +33,6 @@ func (e *each) nth(op rig.Op) int {
 func TestStoreFaults(t *testing.T) {
 	t.Parallel()
 	writes := map[rig.Op]bool{rig.OpCreate: true, rig.OpPart: true, rig.OpComplete: true, rig.OpPut: true, rig.OpAbort: true}
-	start := time.Now()
 	tests := []struct {
 		name  string
 		fault func(e *each) func(rig.Call) rig.Act
@@ -88,8 +87,10 @@ func TestStoreFaults(t *testing.T) {
 			}
 		}},
 		{name: "away for ten seconds", more: 20 * time.Second, fault: func(*each) func(rig.Call) rig.Act {
+			// From the first call on: the check at the start, right before the room is live.
+			began := sync.OnceValue(time.Now)
 			return func(rig.Call) rig.Act {
-				if d := time.Since(start); d > 8*time.Second && d < 18*time.Second {
+				if d := time.Since(began()); d > 8*time.Second && d < 18*time.Second {
 					return rig.Act{Status: http.StatusInternalServerError}
 				}
 				return rig.Act{}
@@ -103,7 +104,6 @@ func TestStoreFaults(t *testing.T) {
 			dir := t.TempDir()
 			s3 := rig.StartS3(t)
 			proxy := rig.StartProxy(t, s3.Endpoint, test.fault(&each{}))
-			start = time.Now()
 			room, url := live(t, liveroom.Config{Duration: media, Bitrate: 8_000_000})
 			p := liverec(dir, "record", url, "--once", "--segment", "12s", "--to", s3.Dest("live", proxy.URL)).Start(t)
 			p.Ends(t, after(media)+test.more, 0)
