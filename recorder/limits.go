@@ -22,7 +22,7 @@ const (
 // How long things may take. flushEvery plus the reader's own gathering stays well below the second that a kill may
 // cost.
 const (
-	flushEvery  = 400 * time.Millisecond // oldest byte in the write buffer
+	flushEvery  = 300 * time.Millisecond // oldest byte in the write buffer
 	syncEvery   = time.Second            // between two fsyncs of the open part, if something is new
 	extendEvery = 5 * time.Second        // between two notes to the ledger, unless a chunk border was passed
 	chunkStep   = 5 << 20                // smallest chunk of any target: passing a multiple of it is news
