@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -402,6 +403,12 @@ func (l *lane) recommit(ctx context.Context, w *work) (ready bool, err error) {
 
 // uncommitted is what to do when a commit was answered with an error.
 func (l *lane) uncommitted(ctx context.Context, w *work, err error) error {
+	if w.d.Chunk == 0 {
+		// The target read our file by its name. If there is none, no target and no second try can help, whatever it says.
+		if _, lerr := os.Stat(l.object(w.d).Local); errors.Is(lerr, fs.ErrNotExist) {
+			return &localError{lerr}
+		}
+	}
 	if errors.Is(err, failure.ErrDamaged) || failure.KindOf(err) == failure.Permanent && !errors.Is(err, failure.ErrAbsent) {
 		// The target does not like what it has. Its listing says what is missing; if it says nothing, all is sent anew.
 		if w.refused++; w.refused < asksDamaged {

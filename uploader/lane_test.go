@@ -809,6 +809,34 @@ func TestLocalFileIsGone(t *testing.T) {
 	})
 }
 
+// A target that takes whole parts opens them itself, and may take a file that is not there for weather.
+func TestLocalFileOfAWholePartIsGone(t *testing.T) {
+	d := newDisk(t)
+	s := d.segment(t, "01A", 1, 555)
+	if err := os.Remove(d.dir.Abs(s.Path)); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		h.book.add(s, mem)
+		h.book.add(d.segment(t, "01A", 2, 555), mem)
+		remote := targettest.NewRemote(uploader.Limits{Parallel: 2})
+		r := h.start(uploader.Config{}, remote.Target(mem))
+		time.Sleep(time.Minute)
+		if row := h.book.row(mem, s.ID); row.State != segment.Parked || !strings.Contains(row.Why, "local file") || !strings.Contains(row.Why, "no such file") {
+			t.Errorf("the one that is gone is %s: %s", row.State, row.Why)
+		}
+		if h.book.count(segment.Verified) != 1 {
+			t.Error("the other one is not proven")
+		}
+		if s := r.Stats()[0]; s.State != "ok" {
+			t.Errorf("our own trouble made the target %s", s.State)
+		}
+		r.drain()
+		h.legal()
+	})
+}
+
 func TestFilesAreClosedWhenTheyAreProven(t *testing.T) {
 	d := newDisk(t)
 	ours := func() (n int) {
