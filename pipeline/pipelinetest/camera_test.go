@@ -320,7 +320,12 @@ func (c *camera) recover(ctx context.Context, e *segment.Entry) error {
 		return nil
 	}
 	c.seg = *e.Open
+	part := c.seg.Path + segment.PartSuffix
 	if data, err := os.ReadFile(c.dir.Abs(c.seg.Path)); err == nil { // K4
+		// The process may have died between the rename and the sync of the folder: a seal vouches for the name too.
+		if err := c.dir.Rename(c.seg.Path, c.seg.Path); err != nil {
+			return err
+		}
 		n, _, err := readPart(data)
 		if err != nil {
 			return err
@@ -333,10 +338,17 @@ func (c *camera) recover(ctx context.Context, e *segment.Entry) error {
 		}
 		return c.finish(ctx, cut)
 	}
-	f, err := c.dir.Edit(c.seg.Path + segment.PartSuffix)
-	if errors.Is(err, fs.ErrNotExist) { // K1
+	data, err := os.ReadFile(c.dir.Abs(part))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, frames, _ := readPart(data)
+	if len(frames) == 0 { // K1: the process may have died before the folder was synced, so nobody goes on in such a file
 		if c.seg.Size > 0 {
-			return fmt.Errorf("%s has %d durable bytes and no file", c.seg.ID, c.seg.Size)
+			return fmt.Errorf("%s has %d durable bytes and %d bytes in its file", c.seg.ID, c.seg.Size, len(data))
+		}
+		if err := c.dir.Remove(part); err != nil {
+			return err
 		}
 		if err := c.j.Void(ctx, c.seg.ID); err != nil {
 			return err
@@ -344,29 +356,16 @@ func (c *camera) recover(ctx context.Context, e *segment.Entry) error {
 		e.NextSeq = c.seg.ID.Seq
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	c.f, c.first = f, c.next // K2, K3: cut to the last whole frame, go on in it
-	data, err := os.ReadFile(c.dir.Abs(c.seg.Path + segment.PartSuffix))
-	if err != nil {
-		return err
-	}
-	_, frames, _ := readPart(data)
 	end := int64(headLen + len(frames)*c.s.body)
 	if end < c.seg.Size {
 		return fmt.Errorf("%s has %d whole bytes of %d durable ones (I2)", c.seg.ID, end, c.seg.Size)
 	}
-	if int64(len(data)) < headLen {
-		end = 0
-	}
-	if err := f.Truncate(end); err != nil {
+	if c.f, err = c.dir.Edit(part); err != nil {
 		return err
 	}
-	if end == 0 {
-		if _, err := f.Write(head(0)); err != nil {
-			return err
-		}
+	c.first = c.next // K2, K3: cut to the last whole frame, go on in it
+	if err := c.f.Truncate(end); err != nil {
+		return err
 	}
 	c.next += uint64(len(frames))
 	if c.next-c.first >= c.s.part || c.next == c.s.frames {

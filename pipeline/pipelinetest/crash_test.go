@@ -3,6 +3,10 @@ package pipelinetest_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,23 +26,31 @@ func lives(t *testing.T, l uploader.Limits, inMemory bool, seed uint64, cuts ...
 func play(t *testing.T, set func(t *testing.T) scene, l uploader.Limits, inMemory bool, seed uint64, cuts ...int) (steps []int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, l, seed, set(t))
-		if inMemory {
-			w.memory = pipelinetest.NewLedger(0, segment.Destination{ID: archive, Required: true})
-		}
-		where := ""
-		for _, at := range append(cuts, 0) {
-			n, last := w.life(at)
-			steps = append(steps, n)
-			where += last + "; "
-			time.Sleep(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
-		}
-		time.Sleep(time.Minute) // what is left of dead processes ends
-		w.check(len(cuts))
+		steps = playIn(t, newWorld(t, l, seed, set(t)), inMemory, cuts...)
+	})
+	return steps
+}
+
+// playIn is play in a world that is there already, in its bubble.
+func playIn(t *testing.T, w *world, inMemory bool, cuts ...int) (steps []int) {
+	t.Helper()
+	if inMemory {
+		w.memory = pipelinetest.NewLedger(0, segment.Destination{ID: archive, Required: true})
+	}
+	where := ""
+	defer func() { // also after a Fatal
 		if t.Failed() {
 			t.Logf("the power was cut at steps %v: %s", cuts, where)
 		}
-	})
+	}()
+	for _, at := range append(cuts, 0) {
+		n, last := w.life(at)
+		steps = append(steps, n)
+		where += last + "; "
+		time.Sleep(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
+	}
+	time.Sleep(time.Minute) // what is left of dead processes ends
+	w.check(len(cuts))
 	return steps
 }
 
@@ -104,7 +116,7 @@ func TestK_TheRealHouseIsKilled(t *testing.T) {
 	for _, inMemory := range []bool{true, false} {
 		t.Run(fmt.Sprint("ledger in memory ", inMemory), func(t *testing.T) {
 			n := play(t, studioOf(13*time.Second), line, inMemory, 1)[0]
-			seed := uint64(time.Now().UnixNano())
+			seed := newSeed(t)
 			t.Logf("%d steps, seed %d", n, seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			for i := 0; i < samples(24) && !t.Failed(); i++ {
@@ -112,6 +124,20 @@ func TestK_TheRealHouseIsKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// newSeed is that of a random series: another one each time, or the one of LIVEREC_SEED to see an earlier series again.
+func newSeed(t *testing.T) uint64 {
+	t.Helper()
+	s := os.Getenv("LIVEREC_SEED")
+	if s == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	seed, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("LIVEREC_SEED: %v", err)
+	}
+	return seed
 }
 
 // samples is how many of something are tried: n, or many more with the build tag soak.
@@ -139,12 +165,79 @@ func TestK_PowerIsCutTwice(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := lives(t, c.limits, c.inMemory, 1)[0]
-			seed := uint64(time.Now().UnixNano())
+			seed := newSeed(t)
 			t.Logf("%d steps, seed %d", n, seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			for i := 0; i < samples(c.n) && !t.Failed(); i++ {
 				lives(t, c.limits, c.inMemory, seed+uint64(i), 1+rng.IntN(n), 1+rng.IntN(n))
 			}
 		})
+	}
+}
+
+// A process is killed after it has made or renamed a part and before the folder is synced. The next one sees the file,
+// and must not build on its name: right after, the power is cut, and the disk has forgotten it.
+func TestK_PowerIsCutAfterAKillBeforeTheFolderWasSynced(t *testing.T) {
+	for _, l := range []uploader.Limits{chunked, {Parallel: 2}} {
+		t.Run(fmt.Sprint("whole parts ", l.MinChunk == 0), func(t *testing.T) {
+			var names []string
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, l, 1, newShow())
+				playIn(t, w, true)
+				names = w.steps
+			})
+			seed, syncs := newSeed(t), 0
+			t.Logf("seed %d", seed)
+			for i, name := range names {
+				if !strings.HasPrefix(name, "syncdir media/") {
+					continue
+				}
+				syncs++
+				for second := 1; second <= 40 && !t.Failed(); second++ {
+					if raced && !soak && (second+syncs)%4 != 0 {
+						continue
+					}
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, l, seed+uint64(second), newShow())
+						w.ways = []bool{false, true}
+						playIn(t, w, true, i+1, second)
+					})
+				}
+			}
+			if syncs < 9 { // three parts are made, renamed and removed
+				t.Errorf("the folder was synced %d times", syncs)
+			}
+		})
+	}
+}
+
+// The same with the real recorder: a seal vouches for the name of the file, also where an earlier process gave it.
+func TestK4_TheFolderIsSyncedBeforeASeal(t *testing.T) {
+	var names []string
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, line, 1, newStudio(t, "live", 13*time.Second))
+		playIn(t, w, true)
+		names = w.steps
+	})
+	syncdir := func(name string) bool { return strings.HasPrefix(name, "syncdir media/") }
+	seals := 0
+	for i, name := range names {
+		if !syncdir(name) {
+			continue
+		}
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, line, 1, newStudio(t, "live", 13*time.Second))
+			w.ways = []bool{false}
+			playIn(t, w, true, i+1)
+			if seal := slices.Index(w.steps, "seal"); seal >= 0 {
+				seals++
+				if !slices.ContainsFunc(w.steps[:seal], syncdir) {
+					t.Errorf("killed at step %d: the next process seals a part and has not synced its folder: %q", i+1, w.steps[:seal])
+				}
+			}
+		})
+	}
+	if seals == 0 {
+		t.Error("no part was sealed by a second process")
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
+	slash "path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -43,6 +45,7 @@ type power struct {
 	at   int
 	n    int
 	off  chan struct{}
+	all  []string // the names of the steps until then
 	last string
 	when time.Time
 }
@@ -54,6 +57,13 @@ func (p *power) disarm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.at = 0
+}
+
+// steps are those that were taken until now.
+func (p *power) steps() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.all)
 }
 
 // failed says when and where the power went, if it did.
@@ -69,6 +79,7 @@ func (p *power) step(name string) error {
 	if p.last != "" {
 		return errPower
 	}
+	p.all = append(p.all, name)
 	if p.n++; p.n == p.at {
 		p.last, p.when = name, time.Now()
 		close(p.off)
@@ -110,6 +121,8 @@ type world struct {
 	// weather is what becomes of calls to the store while the power is on; nil: it is good.
 	weather wrap.Script
 	rng     *rand.Rand
+	steps   []string // of the last life
+	ways    []bool   // how the next lives end before their time: true is a power cut, false a kill; then it is up to rng
 
 	mu     sync.Mutex
 	disk   unsafeDisk
@@ -135,7 +148,7 @@ func folder(t testing.TB) string {
 func newWorld(t *testing.T, l uploader.Limits, seed uint64, s scene) *world {
 	return &world{
 		t: t, data: folder(t), remote: targettest.NewRemote(l), rng: rand.New(rand.NewPCG(seed, 1)), scene: s,
-		acked: map[string]int{}, disk: unsafeDisk{synced: map[string]int64{}},
+		acked: map[string]int{}, disk: unsafeDisk{synced: map[string]int64{}, loose: map[string]durable.Op{}},
 	}
 }
 
@@ -171,6 +184,9 @@ func (w *world) life(at int) (steps int, last string) {
 	switch {
 	case last != "":
 		cut := w.scene.power() && w.rng.IntN(2) == 0
+		if len(w.ways) > 0 {
+			cut, w.ways = w.ways[0], w.ways[1:]
+		}
 		if cut {
 			w.cut()
 			last += " (power cut)"
@@ -185,7 +201,8 @@ func (w *world) life(at int) (steps int, last string) {
 	default:
 		w.scene.life(w, began, time.Now(), false)
 	}
-	return p.n, last
+	w.steps = p.steps()
+	return len(w.steps), last
 }
 
 func (w *world) run(ctx context.Context, p *power) (pipeline.Result, error) {
@@ -269,6 +286,8 @@ func (w *world) run(ctx context.Context, p *power) (pipeline.Result, error) {
 	case <-p.off:
 	case <-time.After(6 * time.Hour):
 		w.wrong("the run does not end")
+		kill()
+		<-ended
 		return pipeline.Result{}, nil
 	}
 	// Dead. What is still running can do nothing any more, and is gone before the bubble ends.
@@ -280,9 +299,8 @@ func (w *world) run(ctx context.Context, p *power) (pipeline.Result, error) {
 // unsafeDisk knows what a disk may forget when the power is cut.
 type unsafeDisk struct {
 	mu     sync.Mutex
-	synced map[string]int64 // bytes of a file that are safe
-	last   durable.Op       // create or rename of name, while its folder is not synced
-	name   string
+	synced map[string]int64      // bytes of a file that are safe
+	loose  map[string]durable.Op // create or rename of a part, while its folder is not synced; a new process knows nothing of it
 }
 
 // did is told of each operation right before it happens.
@@ -295,9 +313,16 @@ func (d *unsafeDisk) did(root string, op durable.Op, name string) {
 			d.synced[name] = fi.Size()
 		}
 	case durable.OpCreate, durable.OpRename:
-		d.last, d.name = op, name
+		if strings.HasSuffix(name, segment.PartSuffix) && strings.HasPrefix(name, "media/") {
+			d.loose[name] = op
+		}
+		if op == durable.OpCreate {
+			delete(d.synced, name)
+		}
+	case durable.OpRemove:
+		delete(d.loose, name)
 	case durable.OpSyncDir:
-		d.last, d.name = "", ""
+		maps.DeleteFunc(d.loose, func(part string, _ durable.Op) bool { return slash.Dir(part) == name })
 	}
 }
 
@@ -312,16 +337,21 @@ func (w *world) cut() {
 			w.t.Fatal(err)
 		}
 	}
-	if strings.HasSuffix(d.name, segment.PartSuffix) && strings.HasPrefix(d.name, "media/") && w.rng.IntN(2) == 0 {
-		switch d.last {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(d.loose)) {
+		if w.rng.IntN(2) == 0 {
+			continue
+		}
+		switch d.loose[name] {
 		case durable.OpCreate:
-			must(os.Remove(abs(d.name)))
-			delete(d.synced, d.name)
+			must(os.Remove(abs(name)))
+			delete(d.synced, name)
 		case durable.OpRename:
-			must(os.Rename(strings.TrimSuffix(abs(d.name), segment.PartSuffix), abs(d.name)))
+			must(os.Rename(strings.TrimSuffix(abs(name), segment.PartSuffix), abs(name)))
 		}
 	}
-	d.last, d.name = "", ""
+	clear(d.loose)
 	filepath.WalkDir(abs("media"), func(file string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.HasSuffix(file, segment.PartSuffix) {
 			return nil
