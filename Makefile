@@ -39,13 +39,15 @@ lint:
 	cd e2e && $(GO) vet -tags image ./...
 
 test: setup lint test-root test-e2e test-image ## everything
-	@e2e/summary.sh $(LOG)/root.log $(LOG)/crash.log $(LOG)/e2e.log $(LOG)/image.log
+	@e2e/summary.sh $(LOG)/root.log $(LOG)/crash.log $(LOG)/alloc.log $(LOG)/e2e.log $(LOG)/image.log
 
 test-root:
 	@mkdir -p $(LOG)
 	$(GO) test -race -count=1 -timeout 8m -v ./... 2>&1 | $(call BRIEF,$(LOG)/root.log)
 	@# The crash schedules again with all their samples: the race detector sees only some of them.
 	$(GO) test -count=1 -timeout 5m -v ./pipeline/pipelinetest 2>&1 | $(call BRIEF,$(LOG)/crash.log)
+	@# Allocations are counted without it.
+	$(GO) test -count=1 -timeout 2m -v -run Alloc ./recorder/... ./pkg/media/... 2>&1 | $(call BRIEF,$(LOG)/alloc.log)
 
 $(LIVEREC_BIN): FORCE
 	@mkdir -p $(CACHE)

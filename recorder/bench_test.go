@@ -102,7 +102,8 @@ func TestATagCostsNoAllocation(t *testing.T) {
 	t3, m3 := record(t, data, time.Hour)
 	per := float64(m3-m1) / float64(t3-t1)
 	t.Logf("%d tags: %d allocations, %d tags: %d", t1, m1, t3, m3)
-	if per > 0.05 {
+	// With the race detector the pool drops a quarter of what it is given; make test runs this once more without it.
+	if per > 0.05 && !raceDetector {
 		t.Errorf("%.3f allocations per tag", per)
 	}
 }
