@@ -159,23 +159,6 @@ func guarded(f func()) (err error) {
 	return nil
 }
 
-// Stage is a Transport with its channels: a supervise.Service.
-type Stage struct {
-	t   *Transport
-	in  <-chan segment.Progress
-	out chan<- segment.Outcome
-}
-
-// Stage ties the channels to t.
-func (t *Transport) Stage(in <-chan segment.Progress, out chan<- segment.Outcome) Stage {
-	return Stage{t, in, out}
-}
-
-// Run is Transport.Run.
-func (s Stage) Run(ctx context.Context) error { return s.t.Run(ctx, s.in, s.out) }
-
-func (s Stage) String() string { return "transport" }
-
 // Stats is what every lane says about itself, in the order of Deps.Targets; empty before Run. It may be called at any
 // time from any goroutine.
 func (t *Transport) Stats() []LaneStats {

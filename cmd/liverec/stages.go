@@ -21,6 +21,9 @@ import (
 	"github.com/liverec/liverec/uploader/wrap"
 )
 
+// workerMemory is what one upload takes beside the file: the read and write buffers of its connection.
+const workerMemory = 512 << 10
+
 // stages is the object graph of a run.
 type stages struct {
 	h         *house
@@ -103,6 +106,9 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 	if err != nil {
 		return pipeline.Result{}, err
 	}
+	// I7: what the queues can hold at the most, as the sum that pipeline/budget.go signs for.
+	promise := pipeline.Promise(len(s.rooms), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
+	s.h.log.Debug().Str("sum", status.Size(promise.Bytes())).Str("of", promise.String()).Msg("memory promise")
 	around, end := context.WithCancel(context.WithoutCancel(soft))
 	var wg sync.WaitGroup
 	defer wg.Wait()
