@@ -26,7 +26,7 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", "video", "audio", "video config", "audio config", "script", "end mark", "restart", "invalid"}[k]
+	return [...]string{"none", "video", "audio", "video config", "audio config", "script", "end mark", "restart", "invalid", "join"}[k]
 }
 
 // Codec names what a packet is coded with.
@@ -43,22 +43,58 @@ const (
 	MP3
 	Opus
 	AC3
+	EAC3
+	FLAC
+	PCMA // G.711 A-law
+	PCMU // G.711 u-law
+	VP8
+	VVC
 	OtherCodec
 )
 
 func (c Codec) String() string {
-	return [...]string{"none", "H.264", "HEVC", "AV1", "VP9", "AAC", "MP3", "Opus", "AC-3", "other"}[c]
+	return [...]string{"none", "H.264", "HEVC", "AV1", "VP9", "AAC", "MP3", "Opus", "AC-3", "E-AC-3", "FLAC",
+		"G.711 A-law", "G.711 u-law", "VP8", "VVC", "other"}[c]
 }
 
-// Packet is one tag of the stream. Body belongs to the batch: it is valid until Release.
+// Packet is one tag of an FLV stream, or one access unit of another. Body belongs to the batch: it is valid until
+// Release.
 type Packet struct {
 	Kind  Kind
 	Codec Codec
-	Key   bool   // a decoder can start here
-	DTS   int64  // ms on the source's own clock as it was sent (FLV: 32 bits, sign extended); not unwrapped
-	CTS   int32  // ms, PTS - DTS
-	Body  []byte // FLV: the whole tag body, first byte included, exactly as received
-	Sum   uint64 // XXH64 of the FLV tag type byte followed by Body; the same bytes always give the same sum
+	Key   bool  // a decoder can start here
+	Track uint8 // Enhanced FLV multitrack: the track's number; else 0
+	// Lead is the length of the FLV tag header inside Body: 0 for a packet that did not come from FLV. Payload is what
+	// is behind it.
+	Lead uint16
+	DTS  int64  // ms on the source's own clock as it was sent (FLV: 32 bits, sign extended); not unwrapped
+	CTS  int32  // ms, PTS - DTS
+	Body []byte // FLV: the whole tag body, first byte included, exactly as received; else the access unit alone
+	Sum  uint64 // XXH64 of the FLV tag type byte (8 sound, 9 video) followed by Body; the same bytes always give the same sum
+
+	// Exact and Shift are DTS and PTS - DTS where the source's clock is finer than 1 ms (MPEG-TS, MP4). They are 0 in
+	// packets from FLV, for which DTS and CTS say it all.
+	Exact time.Duration
+	Shift time.Duration
+
+	Seam *Seam // of a Join, else nil
+}
+
+// Payload is the coded data itself. Video is length-prefixed with 4 bytes (H.264, HEVC) or a temporal unit (AV1);
+// sound is one raw frame without ADTS. Of a VideoConfig or AudioConfig it is the configuration record as MP4 has it
+// (avcC, hvcC, av1C, vpcC; AudioSpecificConfig, dOps, dac3, dec3, dfLa), without its box header. H.264 and HEVC from FLV
+// keep the prefix length that their configuration record names.
+func (p *Packet) Payload() []byte { return p.Body[min(int(p.Lead), len(p.Body)):] }
+
+// Seam is what a source that numbers its media knows of the place between two packets.
+type Seam struct {
+	Discontinuity bool          // the clock of what follows has nothing to do with the one before
+	Missing       time.Duration // media that lies between and is not here; 0: nothing
+	Why           string        // why it is missing
+	At            time.Time     // wall clock of what follows, as the source says it; zero if it does not
+	// Place is the source's own note on where it is, once what comes up to the next Join is written. A source gets the
+	// last one that is durable back when it goes on after a restart.
+	Place []byte
 }
 
 // Count is what one batch says about the bytes it was made from: Received = Header + Tags + Junk + Partial, in every

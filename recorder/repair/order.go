@@ -100,8 +100,8 @@ func (r *Repairer) emit(t int) {
 		cts = 0
 	}
 	r.item = Item{
-		Packet: media.Packet{Kind: e.kind, Codec: e.codec, Key: e.key, DTS: e.dts, CTS: cts, Body: body, Sum: sum},
-		Out:    e.out, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], At: time.UnixMilli(e.at),
+		Packet: media.Packet{Kind: e.kind, Codec: e.codec, Key: e.key, DTS: e.dts, CTS: cts, Shift: time.Duration(cts) * time.Millisecond, Body: body, Sum: sum},
+		Out:    e.out, Time: time.Duration(e.out) * time.Millisecond, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], At: time.UnixMilli(e.at),
 	}
 	if err := r.sink.Media(&r.item); err != nil {
 		r.err = fmt.Errorf("write item %d at %d ms: %w", r.item.Ordinal, e.out, err)

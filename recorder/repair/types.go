@@ -18,11 +18,13 @@ type Config struct {
 
 // Item is one packet of the output. It and its Body are valid during the call of Sink.Media only.
 type Item struct {
-	media.Packet           // Kind is Video or Audio; DTS is the source's own; CTS, Body and Sum are what must be written
-	Out          int64     // ms on the session's clock: 0 at the first key frame, strictly rising in each track
-	Ordinal      uint64    // 1, 2, 3 … over the session, in the order of the output
-	Dur          int64     // ms, how long a frame of this track usually lasts
-	At           time.Time // when it was received
+	media.Packet       // Kind is Video or Audio; DTS is the source's own; CTS, Body and Sum are what must be written
+	Out          int64 // ms on the session's clock: 0 at the first key frame, strictly rising in each track
+	// Time is Out, exact: finer than 1 ms where the source's clock is. Packet.Shift is its composition time.
+	Time    time.Duration
+	Ordinal uint64    // 1, 2, 3 … over the session, in the order of the output
+	Dur     int64     // ms, how long a frame of this track usually lasts
+	At      time.Time // when it was received
 }
 
 // Configs is what the head of a part needs. All bytes belong to the Repairer and stay as they are until the next
