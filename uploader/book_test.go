@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -113,6 +114,12 @@ func (b *book) count(state segment.DeliveryState) (n int) {
 		}
 	}
 	return n
+}
+
+func (b *book) total() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.rows)
 }
 
 func (b *book) Due(ctx context.Context, t segment.TargetID) ([]segment.Delivery, error) {
@@ -378,6 +385,16 @@ func (h *house) start(cfg uploader.Config, targets ...uploader.Target) *run {
 		}
 	}()
 	return r
+}
+
+// settle waits until every delivery is proven or parked, for an hour at the most.
+func (h *house) settle() {
+	for range 36_000 {
+		if h.book.count(segment.Verified)+h.book.count(segment.Parked) == h.book.total() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // bad are the outcomes with an error.

@@ -81,5 +81,7 @@ type LaneStats struct {
 	InFlight int
 	Sent     int64   // bytes that were acknowledged since the start
 	Rate     float64 // bytes per second over the last 10 s
-	Retries  map[string]int64
+	// Retries counts by kind: transient, throttled, needs a person, permanent, absent, damaged; and blip, which is a call
+	// that a decorator made again within seconds.
+	Retries map[string]int64
 }

@@ -1,6 +1,7 @@
 package uploader
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"time"
@@ -15,6 +16,10 @@ const (
 	laneRefused     = "refused"
 	laneThrottled   = "throttled"
 )
+
+// blip is the kind of a retry of which the lane heard nothing else: the next attempt of the same call was good, or a
+// failure of that call is counted besides.
+const blip = "blip"
 
 // window is how far back a rate looks.
 const window = 10
@@ -77,6 +82,21 @@ func (g *gauge) retry(kind string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.now.Retries[kind]++
+}
+
+type repeatKey struct{}
+
+// WithRepeats lets heard know of each call below ctx that a decorator makes again before anybody outside sees the
+// failure. It is called from several goroutines, with the error of the attempt that failed.
+func WithRepeats(ctx context.Context, heard func(error)) context.Context {
+	return context.WithValue(ctx, repeatKey{}, heard)
+}
+
+// Repeat is what such a decorator says before its next attempt.
+func Repeat(ctx context.Context, err error) {
+	if heard, ok := ctx.Value(repeatKey{}).(func(error)); ok {
+		heard(err)
+	}
 }
 
 func (g *gauge) inFlight(n int) {

@@ -23,7 +23,7 @@ const (
 	newsEvery   = time.Second      // how often it is read because of doorbells of segments that nobody knows here
 	checkEvery  = time.Minute      // how often a target that refuses is asked whether it would take something now
 	parkedFor   = time.Hour        // how long a parked delivery waits until it is tried once more
-	patience    = 5 * time.Second  // soft stop without DrainAll: how long the next try may be away
+	patience    = 5 * time.Second  // after the soft stop: how long the next try may be away
 	warnEvery   = time.Minute
 )
 
@@ -144,8 +144,9 @@ func newLane(cfg Config, deps Deps, d Destination, f *files, out chan<- segment.
 // run is the planner: it starts the workers, hands out what can be done, takes what was done, and waits for all of them.
 func (l *lane) run(ctx context.Context, soft <-chan struct{}) {
 	var wg sync.WaitGroup
+	heard := WithRepeats(ctx, func(error) { l.gauge.retry(blip) })
 	for range l.workers {
-		wg.Go(func() { l.serve(ctx) })
+		wg.Go(func() { l.serve(heard) })
 	}
 	defer wg.Wait()
 	defer close(l.done)
@@ -707,7 +708,8 @@ func (l *lane) free(ctx context.Context, f *flow) error {
 	return nil
 }
 
-// over reports whether nothing more can be done after the doorbells have ended. wake is when the next try would be.
+// over reports whether nothing more can be done after the doorbells have ended. wake is when the next try would be: a
+// target that cannot be reached is not waited for longer than patience.
 func (l *lane) over(wake time.Time) bool {
 	if l.inFlight > 0 {
 		return false
@@ -721,7 +723,7 @@ func (l *lane) over(wake time.Time) bool {
 			waiting = true
 		}
 	}
-	return !waiting || !l.cfg.DrainAll && l.careful() && time.Until(wake) > patience
+	return !waiting || l.careful() && time.Until(wake) > patience
 }
 
 // count publishes what is not proven.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/uploader"
 	"github.com/liverec/liverec/uploader/targettest"
@@ -340,7 +341,7 @@ func TestRefusedLaneEndsTheSoftStop(t *testing.T) {
 		})
 		for range 2 { // the second one finds them parked
 			begin := time.Now()
-			r := h.start(uploader.Config{DrainAll: true}, remote.Target(mem))
+			r := h.start(uploader.Config{}, remote.Target(mem))
 			r.drain()
 			if took := time.Since(begin); took > time.Second {
 				t.Errorf("only a person can help, and it waited %v", took)
@@ -511,8 +512,9 @@ func TestStoreThatLies(t *testing.T) {
 				c.act(remote)
 				seen := &once{remote: remote}
 				seen.watch(h.book)
-				r := h.start(uploader.Config{DrainAll: true}, wrap.NoProgress(remote.Target(mem), 0))
+				r := h.start(uploader.Config{}, wrap.NoProgress(remote.Target(mem), 0))
 				begin := time.Now()
+				h.settle()
 				r.drain()
 				h.whole(remote, mem)
 				if c.name != "forgets a chunk before the commit" {
@@ -687,7 +689,7 @@ func TestHardStopEndsEverything(t *testing.T) {
 		}
 		remote := targettest.NewRemote(chunked)
 		remote.Behave(func(c wrap.Call) wrap.Fate { return wrap.Fate{Hang: c.Op == wrap.OpPut} })
-		r := h.start(uploader.Config{DrainAll: true}, wrap.NoProgress(remote.Target(mem), 0))
+		r := h.start(uploader.Config{}, wrap.NoProgress(remote.Target(mem), 0))
 		time.Sleep(time.Second)
 		begin := time.Now()
 		close(r.in)
@@ -708,8 +710,8 @@ func TestHardStopEndsEverything(t *testing.T) {
 
 func TestSoftStopAndADeadTarget(t *testing.T) {
 	d := newDisk(t)
-	for _, all := range []bool{false, true} {
-		t.Run(fmt.Sprintf("DrainAll=%v", all), func(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		t.Run(fmt.Sprintf("doorbells go on %v", open), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := d.house(t)
 				h.book.add(d.segment(t, "01A", 1, 555), mem)
@@ -721,13 +723,16 @@ func TestSoftStopAndADeadTarget(t *testing.T) {
 					}
 					return wrap.Fate{}
 				})
-				r := h.start(uploader.Config{DrainAll: all}, remote.Target(mem))
+				r := h.start(uploader.Config{}, remote.Target(mem))
+				if open {
+					h.settle()
+				}
 				r.drain()
 				took := time.Since(begin)
-				if !all && took > time.Minute {
+				if !open && took > time.Minute {
 					t.Errorf("it waited %v for a dead target", took)
 				}
-				if all {
+				if open {
 					h.whole(remote, mem)
 					if took > 12*time.Minute {
 						t.Errorf("it took %v", took)
@@ -736,6 +741,32 @@ func TestSoftStopAndADeadTarget(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRetriesTellOfBlips: what a decorator heals within seconds is weather too, and people are to see it.
+func TestRetriesTellOfBlips(t *testing.T) {
+	d := newDisk(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		h.book.add(d.segment(t, "01A", 1, 555), mem)
+		remote := targettest.NewRemote(chunked)
+		puts := 0
+		remote.Behave(func(c wrap.Call) wrap.Fate {
+			if c.Op != wrap.OpPut {
+				return wrap.Fate{}
+			}
+			if puts++; puts == 1 || puts == 2 {
+				return wrap.Fate{Err: errRefused}
+			}
+			return wrap.Fate{}
+		})
+		r := h.start(uploader.Config{Uploads: 1}, wrap.Stack(remote.Target(mem), limit.NewBytes(0), 0, func(int) {}))
+		r.drain()
+		h.whole(remote, mem)
+		if got := r.Stats()[0].Retries; len(got) != 1 || got["blip"] != 2 {
+			t.Errorf("retries: %v", got)
+		}
+	})
 }
 
 func TestNoRecordNoAct(t *testing.T) {

@@ -21,9 +21,6 @@ type Config struct {
 	// MaxSize is what a segment can grow to at the most (--max-size), 0: 4 GiB. It chooses the chunk size of uploads that
 	// begin before the seal.
 	MaxSize int64
-	// DrainAll: after the doorbells are over, targets that cannot be reached are tried until everything is proven or
-	// parked, or the context ends. Without it such a target is left as it is: its deliveries go on at the next start.
-	DrainAll bool
 }
 
 // The defaults of Config.
@@ -94,8 +91,8 @@ func New(cfg Config, deps Deps) (*Transport, error) {
 // delivery that was proven or parked; a receiver that is slow slows the lanes and nothing else. Run closes neither.
 //
 // When in is closed the soft stop begins: what is in flight and what is sealed goes on until nothing is due, or only
-// what has to wait for a person (and, without DrainAll, for a target that cannot be reached). The end of ctx is the hard
-// stop: calls are cut off, and what they would have said is asked at the next start. Run returns when every goroutine
+// what has to wait for a person or for a target that cannot be reached: whoever wants to see that through keeps in open.
+// The end of ctx is the hard stop: calls are cut off, and what they would have said is asked at the next start. Run returns when every goroutine
 // that it started has ended; Left then counts what is not proven. The error is never a target's: it means that a lane
 // broke an invariant of its own, and Run may be called again.
 func (t *Transport) Run(ctx context.Context, in <-chan segment.Progress, out chan<- segment.Outcome) error {

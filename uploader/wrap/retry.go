@@ -22,7 +22,7 @@ const (
 
 // Retry heals short blips: a call that fails fast with a Transient error is made again, twice at the most, within 3 s.
 // Commit is never repeated (its answer may be lost: the lane asks first), and neither is Check, which is itself a
-// question about the weather.
+// question about the weather. Each further attempt is told to uploader.Repeat.
 func Retry(t uploader.Target) uploader.Target {
 	return retrying{uploads{t, func(up uploader.Upload, o segment.Object) uploader.Upload { return retried{up, o.Key} }}}
 }
@@ -37,6 +37,7 @@ func again(ctx context.Context, act func() error) error {
 			time.Since(start) > blip || !wait.Wait(ctx, err) {
 			return err
 		}
+		uploader.Repeat(ctx, err)
 	}
 }
 
