@@ -349,6 +349,7 @@ func (c *capture) step(ctx context.Context) segment.Verb {
 		return c.wait(ctx, d)
 	}
 	c.away(live.Confirmed)
+	c.closeEarly()
 	every := c.deps.Resolver.Every()
 	d := every + time.Duration(rand.Int64N(int64(every)/10+1)) // rooms that began together do not ask together for ever
 	if c.take != nil {
@@ -365,6 +366,22 @@ func (c *capture) away(confirmed bool) {
 	if c.take != nil {
 		c.take.gone = confirmed
 	}
+}
+
+// closeEarly closes the open part once a clean end is confirmed: its last chunks leave while the rest of ConfirmedEnd is
+// waited for, instead of after it. Should the source come back in that time, the same broadcast goes on in a new part,
+// as it would for a viewer. A part that is shorter than the shortest one stays open, so that a source that flaps does not
+// make one part each time.
+func (c *capture) closeEarly() {
+	t := c.take
+	if t == nil || !t.clean || !t.gone || t.seg.part == nil || t.seg.lastOut-t.seg.part.base < t.seg.least {
+		return
+	}
+	if err := t.seg.Close(segment.CutEnd); err != nil {
+		c.log.Error().Err(err).Msg("part cannot be closed cleanly")
+	}
+	t.seg.lost.why = t.why
+	c.view.wrote(t.seg)
 }
 
 // ask resolves, but not beyond the moment at which the broadcast would be over.
