@@ -23,6 +23,7 @@ const (
 	EndMark                     // end of sequence
 	Restart                     // no bytes: the source began anew inside one connection (a second FLV header)
 	Invalid                     // whole, but nothing can be done with it (empty body, filter bit, unknown tag type)
+	Join                        // no bytes: Seam says how what follows joins what came before (sources that number their media, as HLS)
 )
 
 func (k Kind) String() string {

@@ -28,7 +28,7 @@ func TestPool(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for k := Kind(0); k <= Invalid; k++ {
+	for k := Kind(0); k <= Join; k++ {
 		if k.String() == "" {
 			t.Errorf("kind %d has no name", k)
 		}

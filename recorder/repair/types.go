@@ -1,6 +1,7 @@
 package repair
 
 import (
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -121,6 +122,8 @@ type State struct {
 	Video   []byte          `json:"video,omitempty"` // header bodies and script
 	Audio   []byte          `json:"audio,omitempty"`
 	Script  []byte          `json:"script,omitempty"`
+	// Numbered is what package retime keeps beyond this, for a source that numbers its media. Only it reads it.
+	Numbered json.RawMessage `json:"numbered,omitempty"`
 	// Digests stands for the tail where the file may be gone by the time of Restore. Only Repairer.Digests fills it in.
 	Digests []byte `json:"digests,omitempty"`
 }
