@@ -3,10 +3,7 @@ package repair
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
@@ -596,10 +593,4 @@ func (r *Repairer) Epoch() uint64 { return r.changes }
 func (r *Repairer) Stats() Stats { return r.stats }
 
 // Chain adds one item to the running hash of content. It begins with 0.
-func Chain(h, ordinal, sum uint64) uint64 {
-	var b [24]byte
-	binary.LittleEndian.PutUint64(b[0:], h)
-	binary.LittleEndian.PutUint64(b[8:], ordinal)
-	binary.LittleEndian.PutUint64(b[16:], sum)
-	return xxhash.Sum64(b[:])
-}
+func Chain(h, ordinal, sum uint64) uint64 { return media.Chain(h, ordinal, sum) }
