@@ -14,7 +14,7 @@ func Reopen(dir *durable.Dir, seg segment.Segment) (frames, size int64, content 
 		return 0, 0, 0, err
 	}
 	defer p.file.Close()
-	return p.frames, p.file.Size(), p.content, nil
+	return p.count, p.file.Size(), p.content(), nil
 }
 
 // Finish brings a part to its end as recovery does.

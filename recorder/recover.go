@@ -236,7 +236,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		if m, ok := c.reread(s.name(n.Seq), n); ok {
 			tail = m.tail
 			if n.Closed == segment.CutNone {
-				n.Closed, n.Place = segment.CutTime, m.head.Duration().Milliseconds()
+				n.Closed, n.Place = segment.CutTime, m.container.duration().Milliseconds()
 			}
 		}
 	}
@@ -270,7 +270,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 			s.next, s.lastSeq, s.begunHead = open.ID.Seq+1, open.ID.Seq-1, p.seg.Head
 			p.wished = p.file.Size()
 			// The ledger may not have heard of the last seconds; the file has.
-			if end := p.seg.Start.Add(p.head.Duration()); end.After(t.heard) && !end.After(time.Now()) {
+			if end := p.seg.Start.Add(p.duration()); end.After(t.heard) && !end.After(time.Now()) {
 				t.heard, s.heard = end, end
 			}
 			if !noted || n.Seq != open.ID.Seq {
@@ -318,7 +318,7 @@ func (c *capture) reread(seg segment.Segment, n note) (m measured, ok bool) {
 		return m, false
 	}
 	m, err = measure(f, fi.Size(), seg, n)
-	return m, err == nil && m.head != nil
+	return m, err == nil && m.container != nil
 }
 
 // RecoverConfig says how what other runs left is brought to its end.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/durable"
-	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder/repair"
 )
@@ -31,10 +30,10 @@ func reopen(dir *durable.Dir, seg segment.Segment, n note) (*part, []repair.Tail
 		return nil, nil, err
 	}
 	m, err := measure(f, f.Size(), seg, n)
-	if err != nil || m.frames == 0 || m.head == nil {
+	if err != nil || m.frames == 0 || m.container == nil {
 		f.Close()
 		if err == nil && m.frames > 0 {
-			err = fmt.Errorf("rebuild the head of %s: %w: %w", seg.ID, errDamaged, m.headErr)
+			err = fmt.Errorf("rebuild the head of %s: %w: %w", seg.ID, errDamaged, m.err)
 		}
 		return nil, nil, err
 	}
@@ -48,90 +47,26 @@ func reopen(dir *durable.Dir, seg segment.Segment, n note) (*part, []repair.Tail
 			return nil, nil, err
 		}
 	}
-	seg.Head = m.head.Len()
-	p := &part{seg: seg, file: f, head: m.head, base: m.base, buf: make([]byte, 0, writeBuffer), frames: m.frames, content: m.content,
-		durable: new(atomic.Int64)}
+	seg.Head = m.container.head()
+	p := &part{output: output{file: f, buf: make([]byte, 0, writeBuffer)}, container: m.container, seg: seg, base: m.base, exact: ms(m.base),
+		count: m.frames, durable: new(atomic.Int64)}
 	p.durable.Store(seg.Size)
 	return p, m.tail, nil
 }
 
 // measured is what a file says about a part.
 type measured struct {
-	end     int64
-	head    *flv.Head
-	headErr error
-	base    int64
-	frames  int64
-	content uint64
-	tail    []repair.TailTag
+	end       int64
+	container container // stands behind the last whole unit, ready for more; nil: it cannot be gone on with
+	err       error     // why not
+	base      int64
+	frames    int64
+	tail      []repair.TailTag
 }
 
-// measure reads a part through. A file that is no FLV at all, because it was created and not written, has no frames.
+// measure reads a part through.
 func measure(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
-	m := measured{base: baseOf(seg.ID.Seq, n)}
-	s, err := scan(r, size, n, 0)
-	if errors.Is(err, flv.ErrNotFLV) {
-		return m, nil
-	}
-	if err != nil {
-		return m, err
-	}
-	from := s.HeadLen
-	if n.Seq == seg.ID.Seq && n.Size >= s.HeadLen && n.Size <= s.End && n.Frames > 0 {
-		from, m.frames, m.content = n.Size, n.Frames, n.Content
-	}
-	if err := m.read(r, size, n, from); err != nil {
-		return m, err
-	}
-	if m.frames != s.Video.Frames+s.Audio.Frames { // the note is not of this file: everything again
-		m.frames, m.content, m.tail = 0, 0, nil
-		if err := m.read(r, size, n, s.HeadLen); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
-
-// read walks the file and hashes what begins at or behind from.
-func (m *measured) read(r io.ReaderAt, size int64, n note, from int64) error {
-	s, err := scanTags(r, size, n, from, func(t flv.Tag) error {
-		if t.Offset >= from {
-			m.frames++
-			m.content = repair.Chain(m.content, uint64(m.frames), t.Sum)
-		}
-		m.tail = append(m.tail, repair.TailTag{Kind: t.Kind, Key: t.Key, Out: t.DTS + m.base, Size: len(t.Body), Sum: t.Sum})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	m.end, m.head, m.headErr = s.End, s.Head, s.HeadErr
-	return nil
-}
-
-func scan(r io.ReaderAt, size int64, n note, head int64) (*flv.Scanned, error) {
-	return scanTags(r, size, n, head, nil)
-}
-
-// scanTags scans with the file's own head, and where that is torn with what the note knows of it.
-func scanTags(r io.ReaderAt, size int64, n note, from int64, tag func(flv.Tag) error) (*flv.Scanned, error) {
-	cfg := flv.ScanConfig{Tag: tag, Last: tailLength, From: from, Video: n.Repair.Video, Audio: n.Repair.Audio}
-	probe, err := flv.Scan(r, size, flv.ScanConfig{})
-	if err != nil || !probe.HeadSound || probe.Head == nil {
-		if n.Head == 0 || size <= n.Head {
-			if err == nil && probe.Head == nil {
-				return probe, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		cfg.HeadLen = n.Head
-	}
-	if tag == nil && cfg.HeadLen == 0 {
-		return probe, nil
-	}
-	return flv.Scan(r, size, cfg)
+	return measureFLV(r, size, seg, n)
 }
 
 // baseOf is the output time at which a part begins: as the note says, or where the part before it ended.
@@ -194,10 +129,8 @@ func finishRenamed(ctx context.Context, dir *durable.Dir, seg segment.Segment, c
 	if err != nil {
 		return seg, true, err
 	}
-	if m.head != nil {
-		p := part{seg: seg, head: m.head, content: m.content}
-		seg = p.measure()
-		seg.Head = m.head.Len()
+	if m.container != nil {
+		seg = measureOf(seg, m.container)
 	}
 	if err := rename(dir, seg.Path); err != nil { // its folder may not be synced
 		return seg, true, err
@@ -212,10 +145,8 @@ func finishDamaged(ctx context.Context, dir *durable.Dir, seg segment.Segment, c
 		return seg, true, err
 	}
 	m, err := measure(f, f.Size(), seg, n)
-	if err == nil && m.head != nil {
-		p := part{seg: seg, head: m.head, content: m.content}
-		seg = p.measure()
-		seg.Head = m.head.Len()
+	if err == nil && m.container != nil {
+		seg = measureOf(seg, m.container)
 	}
 	if err == nil {
 		err = f.Sync()

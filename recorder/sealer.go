@@ -140,21 +140,25 @@ type sealing struct {
 	seg  segment.Segment
 	part *part
 
-	synced, closed, renamed bool
+	ending ending
+	end    int64 // of the media
+
+	ended, synced, closed, renamed bool
 }
 
 func (s *sealing) run(ctx context.Context) error {
 	if !s.synced {
-		if err := s.part.flush(); err != nil {
+		if err := s.part.save(); err != nil {
 			return err
 		}
-		if _, err := s.part.file.WriteAt(s.part.head.Patch(), 0); err != nil {
-			return fmt.Errorf("patch head of %s: %w", s.seg.ID, err)
+		if !s.ended {
+			s.ending, s.end, s.ended = s.part.finish(), s.part.file.Size(), true
+			s.seg.Size = s.end + int64(len(s.ending.tail))
 		}
-		if err := s.part.file.Sync(); err != nil {
-			return err
+		if err := s.ending.apply(s.part.file, s.end); err != nil {
+			return fmt.Errorf("close %s: %w", s.seg.ID, err)
 		}
-		s.synced = true
+		s.synced, s.ending = true, ending{}
 	}
 	if !s.closed {
 		// Everything is on the disk; what Close could still complain about cannot be done again either.

@@ -146,12 +146,7 @@ func (s *Segmenter) Media(it *repair.Item) error {
 		}
 		s.found(it)
 	}
-	p := s.part
-	typ := flv.TagAudio
-	if it.Kind == media.Video {
-		typ = flv.TagVideo
-	}
-	if err := p.add(typ, it.Out, it.Body, it.Sum, it.Key, it.At); err != nil {
+	if err := s.part.take(it); err != nil {
 		return s.fail(err)
 	}
 	s.heard, s.lastOut, s.owed = it.At, it.Out, segment.Gap{}
@@ -168,12 +163,12 @@ func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
 	if start {
 		s.gops.begin(it.Out, p.size())
 	}
-	if p.frames == 0 {
+	if p.count == 0 {
 		return segment.CutNone
 	}
 	now := it.Out - p.base
 	switch {
-	case p.size()+int64(flv.TagOverhead+len(it.Body)) > s.most:
+	case p.size()+p.grows(len(it.Body)) > s.most:
 		return segment.CutSize
 	case now >= s.hard && it.Out-max(s.gops.start, p.base) >= s.hard-s.limit:
 		return s.ifReady(segment.CutTime) // no key frame since the limit, or for as long
@@ -275,7 +270,7 @@ func (s *Segmenter) void(seg segment.Segment, begin *call) {
 
 // open begins a part with this frame.
 func (s *Segmenter) open(it *repair.Item) error {
-	head, err := flv.NewHead(flv.HeadConfig{Video: s.configs.video, Audio: s.configs.audio, Meta: metadata(s.configs.script), Limit: ms(s.hard)})
+	c, begin, err := newFLV(s.configs, ms(s.hard))
 	if err != nil {
 		return fmt.Errorf("begin a part: %w", err)
 	}
@@ -286,7 +281,7 @@ func (s *Segmenter) open(it *repair.Item) error {
 		}
 		s.session, s.next = e.Session.ID, max(e.NextSeq, 1)
 	}
-	s.begunHead = head.Len()
+	s.begunHead = c.head()
 	s.prepare()
 	select {
 	case <-s.begun.done:
@@ -294,23 +289,24 @@ func (s *Segmenter) open(it *repair.Item) error {
 		return fmt.Errorf("begin a part: %w", s.ctx.Err())
 	}
 	seg := s.name(s.next)
-	seg.Start, seg.Head = it.At.UTC(), head.Len()
+	seg.Start, seg.Head = it.At.UTC(), c.head()
 	file, err := s.create(seg.Path + segment.PartSuffix)
 	if err != nil {
 		return &DiskError{err} // the number stays begun, for the next attempt
 	}
-	s.begun, s.begunHead, s.late = nil, head.Len(), false
+	s.begun, s.begunHead, s.late = nil, c.head(), false
 	s.next++
 	buf := s.spare
 	if buf == nil {
 		buf = make([]byte, 0, writeBuffer)
 	}
 	s.spare = nil
-	s.part = &part{seg: seg, file: file, head: head, base: it.Out, source: it.DTS, buf: append(buf[:0], head.Patch()...), patched: it.At, patchedSize: head.Len(), durable: new(atomic.Int64)}
+	s.part = &part{output: output{file: file, buf: append(buf[:0], begin...)}, container: c, seg: seg, base: it.Out, exact: it.Time, source: it.DTS,
+		since: it.At, patched: it.At, patchedSize: int64(len(begin)), durable: new(atomic.Int64)}
 	if s.gops.open {
-		s.gops.moved(head.Len())
+		s.gops.moved(c.size())
 	} else if it.Key || len(s.configs.video) == 0 {
-		s.gops.begin(it.Out, head.Len())
+		s.gops.begin(it.Out, c.size())
 	}
 	s.noteDue = true
 	s.log.Info().Str("session", string(s.session)).Uint32("seq", seg.ID.Seq).Msg("segment begun")
@@ -334,21 +330,10 @@ func (s *Segmenter) create(name string) (*durable.File, error) {
 	return f, nil
 }
 
-func metadata(script []byte) flv.Metadata {
-	if len(script) == 0 {
-		return flv.Metadata{}
-	}
-	m, err := flv.ParseMetadata(script)
-	if err != nil {
-		return flv.Metadata{} // it is for information only
-	}
-	return m
-}
-
 // cut ends the open part at the last frame that was written.
 func (s *Segmenter) cut(cause segment.Cause) error {
 	p := s.part
-	if err := p.flush(); err != nil {
+	if err := p.save(); err != nil {
 		return s.fail(err)
 	}
 	s.release(cause)
@@ -382,14 +367,14 @@ func (s *Segmenter) release(cause segment.Cause) {
 }
 
 func (s *Segmenter) extent(p *part, size int64) segment.Extent {
-	v, a := p.head.Frames()
-	return segment.Extent{Durable: size, Duration: p.head.Duration(), VideoFrames: v, AudioFrames: a, At: s.heard.UTC()}
+	v, a := p.frames()
+	return segment.Extent{Durable: size, Duration: p.duration(), VideoFrames: v, AudioFrames: a, At: s.heard.UTC()}
 }
 
 // note describes the open part, of which everything is in the file.
 func (s *Segmenter) note(p *part) note {
 	s.last = note{
-		Version: noteVersion, Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.head.Size(), Frames: p.frames, Content: p.content,
+		Version: noteVersion, Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
 		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
 	}
 	return s.last
@@ -408,7 +393,7 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 		return nil
 	}
 	if err := p.trouble.Load(); err != nil {
-		p.flush() // what can be saved; what cannot is missed below
+		p.save() // what can be saved; what cannot is missed below
 		return s.fail(*err)
 	}
 	if s.near(p) {
@@ -419,13 +404,13 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 	}
 	fresh := p.synced.IsZero()
 	due := fresh || rest || now.Sub(p.synced) >= syncEvery || s.noteDue
-	if len(p.buf) > 0 && (due || now.Sub(p.since) >= flushEvery) {
-		if err := p.flush(); err != nil {
+	if p.waiting() && (due || now.Sub(p.since) >= flushEvery) {
+		if err := p.save(); err != nil {
 			return s.fail(err)
 		}
 	}
-	if (rest || now.Sub(p.patched) >= patchEvery) && p.head.Size() > p.patchedSize {
-		if err := p.flush(); err != nil {
+	if (rest || now.Sub(p.patched) >= patchEvery) && p.file.Size()+int64(len(p.buf)) > p.patchedSize {
+		if err := p.save(); err != nil {
 			return s.fail(err)
 		}
 		if err := p.patch(now); err != nil { // an old index costs nobody a frame; the sealer tries again
@@ -467,7 +452,7 @@ func (s *Segmenter) Close(cause segment.Cause) error {
 	if s.recovered && cause != segment.CutPause {
 		cause = segment.CutRecovered
 	}
-	if s.part.frames == 0 {
+	if s.part.count == 0 {
 		return s.discard()
 	}
 	return s.cut(cause)
@@ -496,7 +481,7 @@ func (s *Segmenter) fail(cause error) error {
 	s.gops.broken()
 	s.lost = lost{wait: true, why: whyDisk}
 	s.spare, p.buf = p.buf[:0], nil
-	written, length := p.frames, p.head.Duration()
+	written, length := p.count, p.duration()
 	p.file.Close() // a new look at it follows
 	n := s.last
 	if n.Seq != p.seg.ID.Seq {
@@ -520,7 +505,7 @@ func (s *Segmenter) fail(cause error) error {
 		whole.durable = p.durable
 		s.part = whole
 		s.repairs.Rebuild(n.Repair, tail)
-		s.missed(written-whole.frames, length-whole.head.Duration(), s.heard)
+		s.missed(written-whole.count, length-whole.duration(), s.heard)
 		s.release(segment.CutPause)
 	}
 	return &DiskError{cause}
@@ -586,8 +571,8 @@ func done() *call {
 
 // place is where in which part the last written frame ends.
 func (s *Segmenter) place() (uint32, time.Duration) {
-	if s.part != nil && s.part.frames > 0 {
-		return s.part.seg.ID.Seq, s.part.head.Duration()
+	if s.part != nil && s.part.count > 0 {
+		return s.part.seg.ID.Seq, s.part.duration()
 	}
 	return s.lastSeq, s.lastEnd
 }
@@ -632,7 +617,7 @@ func (s *Segmenter) miss(g segment.Gap) {
 	s.view.change(func(v *Snapshot) { v.Gaps, v.GapTime = s.gaps, s.gapTime })
 	s.log.Warn().Str("session", string(g.Session)).Uint32("seq", g.AfterSeq).Dur("length", g.Length).Str("why", g.Why).Msg("media is missing")
 	if p := s.part; p != nil {
-		if p.flush() != nil {
+		if p.save() != nil {
 			return // the next write says so again
 		}
 		n := s.note(p)
