@@ -2,6 +2,8 @@ package recorder
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/liverec/liverec/pkg/media"
@@ -20,6 +22,10 @@ type Source interface {
 	// Close frees the connection of a Source that is not Run.
 	Close() error
 }
+
+// ErrOver is what Source.Run returns, wrapped, where the source itself says that the broadcast is over and has handed out
+// all of it (HLS: ENDLIST behind the last segment): the broadcast ends without any grace.
+var ErrOver = fmt.Errorf("the source says that the broadcast is over: %w", io.EOF)
 
 // Presence is what a site says about a room.
 type Presence uint8

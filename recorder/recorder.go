@@ -14,9 +14,11 @@ import (
 	"github.com/liverec/liverec/pkg/backoff"
 	"github.com/liverec/liverec/pkg/durable"
 	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/supervise"
 	"github.com/liverec/liverec/recorder/repair"
+	"github.com/liverec/liverec/recorder/retime"
 )
 
 // Config is what a Recorder can be told.
@@ -158,7 +160,8 @@ type capture struct {
 	clerk  *clerk
 	sealer *sealer
 
-	take  *take // nil: no broadcast goes on
+	take  *take  // nil: no broadcast goes on
+	place []byte // where the broadcast before ended, as a source that numbers its media says it
 	again *backoff.Backoff
 	fatal error // a panic: nothing more is done with what this capture holds
 }
@@ -166,13 +169,14 @@ type capture struct {
 // take is one broadcast as this process captures it.
 type take struct {
 	seg   *Segmenter
-	rep   *repair.Repairer
+	rep   joiner
 	c     *capture
 	live  Live
 	heard time.Time // the room was last known to send
 	why   string    // how the last connection ended
 	clean bool      // the server ended it as it should
-	gone  bool      // the source says that the broadcast is over
+	gone  bool      // the site says that nothing is being sent any more
+	over  bool      // the source said that the broadcast is over, and everything of it came
 }
 
 func newCapture(ctx context.Context, r *Recorder) *capture {
@@ -255,11 +259,11 @@ func (t *take) Epoch() uint64 { return t.rep.Epoch() }
 
 // Rebuild replaces the Repairer.
 func (t *take) Rebuild(s repair.State, tail []repair.TailTag) {
-	if s.Version == 0 {
-		t.rep = repair.New(repair.Config{}, t.seg)
+	if _, ok := t.rep.(*retime.Retimer); ok && s.Version == 0 {
+		t.rep = retime.New(t.seg, codec.Equal)
 		return
 	}
-	t.rep = repair.Restore(repair.Config{}, t.seg, s, tail)
+	t.rep = restoreJoiner(t.seg, s, tail)
 }
 
 // enter makes the session known to the ledger, as soon as the ledger takes it.
@@ -317,6 +321,9 @@ func (c *capture) loop(ctx context.Context) error {
 // deadline is when the broadcast that goes on counts as over, if nothing is heard until then.
 func (c *capture) deadline() time.Time {
 	t := c.take
+	if t.over {
+		return t.heard
+	}
 	if t.clean && t.gone {
 		return t.heard.Add(min(c.cfg.ConfirmedEnd, c.cfg.Grace))
 	}
@@ -450,7 +457,8 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 		c.take = c.newTake()
 	}
 	t := c.take
-	t.live, t.gone = live, false
+	t.live, t.gone, t.over = live, false, false
+	t.suit(live.Source)
 	before, from := t.seg.seen, t.seg.lastOut
 	t.rep.Connect(time.Now(), t.why)
 	verb, err := c.connection(ctx, t, live.Source)
@@ -459,6 +467,7 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 	}
 	got := t.seg.seen.After(before)
 	t.why, t.clean = reason(err), errors.Is(err, io.EOF) || errors.Is(err, repair.ErrLoop)
+	t.over = errors.Is(err, ErrOver)
 	switch {
 	case got:
 		t.heard = t.seg.heard
@@ -479,6 +488,10 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 	}
 	c.view.change(func(s *Snapshot) { s.Error = reason(err) })
 	d := c.again.Next(err)
+	if errors.Is(err, ErrOver) && !got {
+		c.say(StateWaiting, reason(err), c.deps.Resolver.Every())
+		return c.wait(ctx, max(d, c.deps.Resolver.Every()))
+	}
 	if got {
 		c.view.set(StateWaiting, reason(err))
 		c.log.Info().Str("why", reason(err)).Msg("connection ended, looking whether the room goes on")
@@ -493,6 +506,8 @@ func reason(err error) string {
 	switch {
 	case err == nil:
 		return "connection ended"
+	case errors.Is(err, ErrOver):
+		return "the source says that the broadcast is over"
 	case errors.Is(err, io.EOF):
 		return "source closed the connection"
 	}
@@ -580,6 +595,10 @@ func (c *capture) end(cause segment.Cause) {
 	c.view.wrote(t.seg)
 	if t.seg.session == "" {
 		return
+	}
+	if r, ok := t.rep.(*retime.Retimer); ok {
+		r.End()
+		c.place = r.Ahead()
 	}
 	t.seg.settle()
 	t.seg.unprepare()

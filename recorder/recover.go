@@ -278,11 +278,10 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 			}
 		}
 	}
+	t.rep = restoreJoiner(s, state, tail)
 	if state.Version == 0 {
-		t.rep = repair.New(repair.Config{}, s)
 		return t, nil
 	}
-	t.rep = repair.Restore(repair.Config{}, s, state, tail)
 	cfg := t.rep.Configs()
 	s.configs = configs{bytes.Clone(cfg.Video.Body), bytes.Clone(cfg.Audio.Body), bytes.Clone(cfg.Script)}
 	s.lastOut = max(state.Last[0], state.Last[1])
