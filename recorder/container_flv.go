@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -11,23 +12,49 @@ import (
 	"github.com/liverec/liverec/recorder/repair"
 )
 
-// flvPart is a part as FLV: the tags of the source, byte for byte, behind a head with an index of constant size.
+// flvPart is a part as FLV: the tags of the source, byte for byte, behind a head with an index of constant size. Frames
+// that did not come as such tags get a tag header.
 type flvPart struct {
-	h     *flv.Head
-	n     uint64 // media tags
-	chain uint64
+	h       *flv.Head
+	configs configs
+	origin  *origin // nil: all frames are tags as they came
+	n       uint64  // media tags
+	chain   uint64
+	lead    [5]byte // scratch
 }
 
 var _ container = (*flvPart)(nil)
 
 // newFLV makes the head of a part, and what the file begins with.
 func newFLV(c configs, limit time.Duration) (*flvPart, []byte, error) {
-	h, err := flv.NewHead(flv.HeadConfig{Video: c.video, Audio: c.audio, Meta: metadata(c.script), Limit: limit})
+	p := &flvPart{configs: c}
+	for t, only := range []media.Codec{media.AVC, media.AAC} {
+		if c.codec[t] != media.NoCodec && c.codec[t] != only {
+			return nil, nil, &ContainerError{Container: ContainerFLV, Codec: c.codec[t]}
+		}
+	}
+	video, audio := c.video, c.audio
+	if len(video) > 0 && !plainVideo(video, c.lead[vid]) {
+		video, p.origin = append([]byte{0x17, 0, 0, 0, 0}, c.record(vid)...), &origin{}
+	}
+	if len(audio) > 0 && !plainAudio(audio, c.lead[aud]) {
+		audio, p.origin = append([]byte{aacTag, 0}, c.record(aud)...), &origin{}
+	}
+	var err error
+	p.h, err = flv.NewHead(flv.HeadConfig{Video: video, Audio: audio, Meta: metadata(c.script), Limit: limit})
 	if err != nil {
 		return nil, nil, err
 	}
-	return &flvPart{h: h}, h.Patch(), nil
+	return p, p.h.Patch(), nil
 }
+
+// aacTag is the first byte of every AAC tag: whatever it says beside the codec is ignored.
+const aacTag = 0xaf
+
+// plainVideo and plainAudio report whether a body with a tag header of so many bytes is that of an AVC or AAC tag, and not
+// of Enhanced FLV or none at all.
+func plainVideo(b []byte, lead int) bool { return lead == 5 && b[0]&0x8f == 7 }
+func plainAudio(b []byte, lead int) bool { return lead == 2 && b[0]>>4 == 10 }
 
 func metadata(script []byte) flv.Metadata {
 	if len(script) == 0 {
@@ -47,35 +74,75 @@ func (c *flvPart) held() int                    { return 0 }
 func (c *flvPart) flush(*output) error          { return nil }
 func (c *flvPart) index() []byte                { return c.h.Patch() }
 func (c *flvPart) finish() ending               { return ending{patch: c.h.Patch()} }
+func (c *flvPart) complete() bool               { return true }
 func (c *flvPart) duration() time.Duration      { return c.h.Duration() }
 func (c *flvPart) frames() (video, audio int64) { return c.h.Frames() }
 func (c *flvPart) content() uint64              { return c.chain }
 
-func (c *flvPart) add(o *output, it *repair.Item, ms int64, _ time.Duration) error {
-	typ := flv.TagAudio
-	if it.Kind == media.Video {
-		typ = flv.TagVideo
+func (c *flvPart) about() noteFile {
+	if c.origin == nil {
+		return noteFile{}
 	}
-	if err := o.reserve(flv.TagOverhead + len(it.Body)); err != nil {
+	return noteFile{Container: ContainerFLV, Origin: c.origin.clone()}
+}
+
+func (c *flvPart) add(o *output, it *repair.Item, ms int64, _ time.Duration) error {
+	lead := min(c.configs.leadOf(&it.Packet), len(it.Body))
+	if it.Kind == media.Video {
+		if plainVideo(it.Body, lead) {
+			return c.tag(o, flv.TagVideo, ms, it.Key, nil, it.Body, it.Sum)
+		}
+		h := append(c.lead[:0], 0x27, 1, byte(it.CTS>>16), byte(it.CTS>>8), byte(it.CTS))
+		if it.Key {
+			h[0] = 0x17
+		}
+		return c.wrap(o, flv.TagVideo, ms, it, h, lead)
+	}
+	if plainAudio(it.Body, lead) {
+		return c.tag(o, flv.TagAudio, ms, it.Key, nil, it.Body, it.Sum)
+	}
+	return c.wrap(o, flv.TagAudio, ms, it, append(c.lead[:0], aacTag, 1), lead)
+}
+
+// wrap writes a frame that came without a tag header, or with another one.
+func (c *flvPart) wrap(o *output, typ byte, ms int64, it *repair.Item, head []byte, lead int) error {
+	if c.origin == nil {
+		c.origin = &origin{}
+	}
+	if lead > 0 {
+		c.origin.learn(it, lead)
+	}
+	data := it.Body[lead:]
+	if len(head)+len(data) > media.MaxBody {
+		return fmt.Errorf("%w: %d bytes are too many for FLV", errRefused, len(data))
+	}
+	return c.tag(o, typ, ms, it.Key, head, data, digest(typ, head, data))
+}
+
+// tag writes one tag whose body is head and data.
+func (c *flvPart) tag(o *output, typ byte, ms int64, key bool, head, data []byte, sum uint64) error {
+	size := len(head) + len(data)
+	if err := o.reserve(flv.TagOverhead + size); err != nil {
 		return err
 	}
-	c.h.Add(typ, ms, len(it.Body), it.Key)
+	c.h.Add(typ, ms, size, key)
 	c.n++
-	c.chain = repair.Chain(c.chain, c.n, it.Sum)
-	o.buf = flv.AppendTagHeader(o.buf, typ, uint32(ms), len(it.Body))
-	if flv.TagOverhead+len(it.Body) <= writeBuffer {
-		o.buf = append(o.buf, it.Body...)
-		o.buf = flv.AppendTagTrailer(o.buf, len(it.Body))
+	c.chain = media.Chain(c.chain, c.n, sum)
+	o.buf = flv.AppendTagHeader(o.buf, typ, uint32(ms), size)
+	o.buf = append(o.buf, head...)
+	if flv.TagOverhead+size <= writeBuffer {
+		o.buf = append(o.buf, data...)
+		o.buf = flv.AppendTagTrailer(o.buf, size)
 		return nil
 	}
 	// A body that is larger than the buffer goes past it.
 	if err := o.write(); err != nil {
 		return err
 	}
-	if _, err := o.file.Write(it.Body); err != nil {
+	if _, err := o.file.Write(data); err != nil {
 		return err
 	}
-	o.buf = flv.AppendTagTrailer(o.buf, len(it.Body))
+	o.buf = flv.AppendTagTrailer(o.buf, size)
 	return o.write()
 }
 
@@ -90,16 +157,16 @@ func measureFLV(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 		return m, err
 	}
 	from := s.HeadLen
-	var c flvPart
+	c := flvPart{origin: n.File.Origin.clone()}
 	if n.Seq == seg.ID.Seq && n.Size >= s.HeadLen && n.Size <= s.End && n.Frames > 0 {
-		from, c = n.Size, flvPart{n: uint64(n.Frames), chain: n.Content}
+		from, c.n, c.chain = n.Size, uint64(n.Frames), n.Content
 	}
 	if err := m.readFLV(&c, r, size, n, from); err != nil {
 		return m, err
 	}
 	if m.frames != s.Video.Frames+s.Audio.Frames { // the note is not of this file: everything again
 		m.tail = nil
-		if err := m.readFLV(&flvPart{}, r, size, n, s.HeadLen); err != nil {
+		if err := m.readFLV(&flvPart{origin: c.origin}, r, size, n, s.HeadLen); err != nil {
 			return m, err
 		}
 	}
@@ -111,9 +178,18 @@ func (m *measured) readFLV(c *flvPart, r io.ReaderAt, size int64, n note, from i
 	s, err := scanTags(r, size, n, from, func(t flv.Tag) error {
 		if t.Offset >= from {
 			c.n++
-			c.chain = repair.Chain(c.chain, c.n, t.Sum)
+			c.chain = media.Chain(c.chain, c.n, t.Sum)
 		}
-		m.tail = append(m.tail, repair.TailTag{Kind: t.Kind, Key: t.Key, Out: t.DTS + m.base, Size: len(t.Body), Sum: t.Sum})
+		tag := repair.TailTag{Kind: t.Kind, Key: t.Key, Out: t.DTS + m.base, Size: len(t.Body), Sum: t.Sum}
+		if c.origin != nil {
+			lead := 2
+			if t.Type == flv.TagVideo {
+				lead = 5
+			}
+			shift := time.Duration(flv.Classify(t.Type, t.Body).CTS) * time.Millisecond
+			tag.Sum, tag.Size = c.origin.sum(t.Type == flv.TagVideo, t.Key, shift, t.Body[min(lead, len(t.Body)):])
+		}
+		m.tail = append(m.tail, tag)
 		return nil
 	})
 	if err != nil {
@@ -121,6 +197,14 @@ func (m *measured) readFLV(c *flvPart, r io.ReaderAt, size int64, n note, from i
 	}
 	m.end, m.frames, m.err = s.End, int64(c.n), s.HeadErr
 	if c.h = s.Head; c.h != nil {
+		c.configs = configs{video: s.Config.Video, audio: s.Config.Audio}
+		if len(s.Config.Video) > 0 {
+			c.configs.codec[vid], c.configs.lead[vid] = media.AVC, 5
+		}
+		if len(s.Config.Audio) > 0 {
+			c.configs.codec[aud], c.configs.lead[aud] = media.AAC, 2
+		}
+		c.configs.tagged = c.origin == nil || c.origin.seen()
 		m.container = c
 	}
 	return nil

@@ -5,13 +5,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder/repair"
 )
 
-// noteVersion is raised when an old note cannot be read any more. A note that cannot be read is no harm: the part is
-// sealed as it is.
-const noteVersion = 1
+// noteVersion is raised when an old liverec must not take a note for one of its own: since 2 a part may be something else
+// than FLV. Notes from oldestNote on can be read. A note that cannot be read is no harm: the part is sealed as it is.
+const (
+	noteVersion = 2
+	oldestNote  = 1
+)
 
 // note is capture's message to its next process: Extent.State. It is true for the file up to Size, and whatever was
 // written behind that is read back from the file.
@@ -23,6 +27,8 @@ type note struct {
 	Size    int64  `json:"size"` // bytes of the file
 	Frames  int64  `json:"frames"`
 	Content uint64 `json:"content"`
+	// File is what is to be known of a part that is not FLV.
+	File noteFile `json:"file,omitzero"`
 	// Closed says that the part will not grow any more, and why; Place is its duration then, in ms.
 	Closed segment.Cause `json:"closed,omitempty"`
 	Place  int64         `json:"place,omitempty"`
@@ -39,6 +45,30 @@ type note struct {
 	Gap segment.Gap `json:"gap"`
 }
 
+// noteFile is what the file of a part does not tell, or not if it is torn.
+type noteFile struct {
+	Container Container      `json:"container"`
+	Exact     time.Duration  `json:"exact"` // note.Base, in ns
+	Head      []byte         `json:"head,omitempty"`
+	Codec     [2]media.Codec `json:"codec"`
+	Record    [2][]byte      `json:"record"`
+	Origin    *origin        `json:"origin,omitempty"`
+}
+
+// tracks are the configurations of a part; own is false if the note is of another one.
+func (n note) tracks(seq uint32) (c configs, own bool) {
+	f := n.File
+	return configs{video: f.Record[vid], audio: f.Record[aud], codec: f.Codec}, n.Seq == seq && f.Container != ""
+}
+
+// last is the output time of the last frame of each track that the note knows.
+func (n note) last() [2]int64 {
+	if n.Repair.Version == 0 {
+		return [2]int64{-1, -1}
+	}
+	return n.Repair.Last
+}
+
 func (n note) encode() []byte {
 	b, err := json.Marshal(n)
 	if err != nil {
@@ -49,7 +79,7 @@ func (n note) encode() []byte {
 
 // readNote reads a note; ok is false if there is none that can be used.
 func readNote(b []byte) (n note, ok bool) {
-	if len(b) == 0 || json.Unmarshal(b, &n) != nil || n.Version != noteVersion {
+	if len(b) == 0 || json.Unmarshal(b, &n) != nil || n.Version < oldestNote || n.Version > noteVersion {
 		return note{}, false
 	}
 	return n, true

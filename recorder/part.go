@@ -40,8 +40,11 @@ func (p *part) take(it *repair.Item) error {
 	if !p.waiting() {
 		p.since = it.At
 	}
-	p.count++
-	return p.add(&p.output, it, max(it.Out-p.base, 0), max(it.Time-p.exact, 0))
+	err := p.add(&p.output, it, max(it.Out-p.base, 0), max(it.Time-p.exact, 0))
+	if err == nil {
+		p.count++
+	}
+	return err
 }
 
 // waiting reports whether there are frames that are not in the file yet.
@@ -54,6 +57,15 @@ func (p *part) save() error {
 		return err
 	}
 	return p.write()
+}
+
+// memo is what a next process must be told of the file.
+func (p *part) memo() noteFile {
+	f := p.about()
+	if f.Container != "" {
+		f.Exact = p.exact
+	}
+	return f
 }
 
 // patch brings the head up to date. Everything that was taken must be in the file.

@@ -27,6 +27,8 @@ type Config struct {
 	Segment time.Duration // media time of a part; default 15 min
 	MaxSize int64         // a part never grows beyond it; default 4 GiB
 	Grace   time.Duration // how long the source may be away before the broadcast counts as ended; default 60 s
+	// Container is the format of the parts; default ContainerAuto. A part that is open already stays what it is.
+	Container Container
 	// ConfirmedEnd is the part of the grace that a clean end needs which the source confirms; default 10 s.
 	ConfirmedEnd time.Duration
 	Once         bool // Run returns after one broadcast has ended
@@ -50,6 +52,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ConfirmedEnd == 0 {
 		c.ConfirmedEnd = 10 * time.Second
+	}
+	if err := c.Container.Check(); err != nil {
+		return err
 	}
 	switch {
 	case c.Room.ID == "":
@@ -243,7 +248,7 @@ func (c *capture) newSegmenter(t *take) *Segmenter {
 	return &Segmenter{
 		room: c.cfg.Room, limit: limit, hard: limit + min(forcedAfter.Milliseconds(), limit),
 		least: min(shortest.Milliseconds(), limit/3), most: c.cfg.MaxSize,
-		dir: c.deps.Dir, clerk: c.clerk, sealer: c.sealer, log: c.log, enter: t.enter, repairs: t, view: c.view, ctx: c.hard,
+		want: c.cfg.Container, dir: c.deps.Dir, clerk: c.clerk, sealer: c.sealer, log: c.log, enter: t.enter, repairs: t, view: c.view, ctx: c.hard,
 		next: 1, cuts: map[uint32]segment.Cause{},
 	}
 }

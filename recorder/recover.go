@@ -11,7 +11,9 @@ import (
 
 	"github.com/liverec/liverec/pkg/backoff"
 	"github.com/liverec/liverec/pkg/durable"
+	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/media/mp4"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder/repair"
 )
@@ -30,7 +32,7 @@ func leftovers(e segment.Entry) []segment.Segment {
 }
 
 // hasMedia looks whether there is a frame in a part, wherever its file is. absent: there is no file.
-func hasMedia(dir *durable.Dir, seg segment.Segment) (media, renamed, absent bool, err error) {
+func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, absent bool, err error) {
 	f, err := dir.Read(seg.Path)
 	if err == nil {
 		f.Close()
@@ -54,6 +56,10 @@ func hasMedia(dir *durable.Dir, seg segment.Segment) (media, renamed, absent boo
 	if err != nil {
 		return false, false, false, fmt.Errorf("measure %s: %w", seg.Path, err)
 	}
+	if containerOf(seg.Path) != ContainerFLV {
+		m, err := measure(f, fi.Size(), seg, n)
+		return m.frames > 0, false, false, err
+	}
 	s, err := flv.Scan(f, fi.Size(), flv.ScanConfig{})
 	if errors.Is(err, flv.ErrNotFLV) {
 		return false, false, false, nil
@@ -72,11 +78,11 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 	// From the end: what was begun and has no frame is taken back (K1), its number is used again.
 	for len(parts) > 0 {
 		last := parts[len(parts)-1]
-		media, renamed, _, err := hasMedia(deps.Dir, last)
+		found, renamed, _, err := hasMedia(deps.Dir, last, n)
 		if err != nil {
 			return nil, 0, err
 		}
-		if media {
+		if found {
 			if !renamed && !(n.Seq == last.ID.Seq && n.Closed != segment.CutNone) {
 				open = &last
 				parts = parts[:len(parts)-1]
@@ -107,11 +113,11 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 
 // settleOne finishes and seals one part.
 func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note) error {
-	done, media, err := finish(ctx, deps.Dir, seg, cause, n)
+	done, found, err := finish(ctx, deps.Dir, seg, cause, n)
 	if err != nil {
 		return fmt.Errorf("finish %s: %w", seg.ID, err)
 	}
-	if !media {
+	if !found {
 		if err := deps.Journal.Void(ctx, seg.ID); err != nil {
 			return fmt.Errorf("void %s: %w", seg.ID, err)
 		}
@@ -142,7 +148,7 @@ func causeOf(dir *durable.Dir, seg segment.Segment, later *segment.Segment, n no
 	}
 	a, aok := configsOf(dir, seg)
 	b, bok := configsOf(dir, *later)
-	if aok && bok && !(bytes.Equal(a.video, b.video) && bytes.Equal(a.audio, b.audio)) {
+	if aok && bok && !(bytes.Equal(a.record(vid), b.record(vid)) && bytes.Equal(a.record(aud), b.record(aud))) {
 		return segment.CutHeader
 	}
 	return segment.CutTime
@@ -161,11 +167,36 @@ func configsOf(dir *durable.Dir, seg segment.Segment) (configs, bool) {
 	if err != nil {
 		return configs{}, false
 	}
+	switch containerOf(seg.Path) {
+	case ContainerTS:
+		c, err := configsOfTS(f, fi.Size())
+		return c, err == nil
+	case ContainerMP4:
+		s, err := mp4.Scan(f, fi.Size(), mp4.ScanConfig{})
+		if err != nil {
+			return configs{}, false
+		}
+		c := configs{}
+		if v := s.Config.Video; v != nil {
+			c.video, c.codec[vid] = v.Config, v.Codec
+		}
+		if a := s.Config.Audio; a != nil {
+			c.audio, c.codec[aud] = a.Config, a.Codec
+		}
+		return c, true
+	}
 	s, err := flv.Scan(f, min(fi.Size(), 1<<20), flv.ScanConfig{})
 	if err != nil {
 		return configs{}, false
 	}
-	return configs{video: s.Config.Video, audio: s.Config.Audio}, true
+	var c repair.Configs
+	if len(s.Config.Video) > 0 {
+		c.Video = media.Packet{Kind: media.VideoConfig, Codec: media.AVC, Body: s.Config.Video}
+	}
+	if len(s.Config.Audio) > 0 {
+		c.Audio = media.Packet{Kind: media.AudioConfig, Codec: media.AAC, Body: s.Config.Audio}
+	}
+	return newConfigs(c), true
 }
 
 // adopt goes on with the broadcast that an earlier process did not end, if the room was heard no longer than the grace
@@ -233,7 +264,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	if noted && (open == nil || n.Seq < open.ID.Seq) {
 		// The note is of a part that is closed by now. What came into that part after it is read back, and its last
 		// seconds: a source that repeats them is recognised by it.
-		if m, ok := c.reread(s.name(n.Seq), n); ok {
+		if m, ok := s.reread(n.Seq, n); ok {
 			tail = m.tail
 			if n.Closed == segment.CutNone {
 				n.Closed, n.Place = segment.CutTime, m.container.duration().Milliseconds()
@@ -283,7 +314,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		return t, nil
 	}
 	cfg := t.rep.Configs()
-	s.configs = configs{bytes.Clone(cfg.Video.Body), bytes.Clone(cfg.Audio.Body), bytes.Clone(cfg.Script)}
+	s.configs = newConfigs(cfg)
 	s.lastOut = max(state.Last[0], state.Last[1])
 	s.learn(tail)
 	return t, nil
@@ -306,18 +337,24 @@ func (c *capture) stateFrom(p *part, n note, tail []repair.TailTag, heard time.T
 }
 
 // reread measures a sealed part; ok is false if it does not lie here any more.
-func (c *capture) reread(seg segment.Segment, n note) (m measured, ok bool) {
-	f, err := c.deps.Dir.Read(seg.Path)
-	if err != nil {
-		return m, false
+func (s *Segmenter) reread(seq uint32, n note) (m measured, ok bool) {
+	for _, kind := range []Container{ContainerFLV, ContainerMP4, ContainerTS} {
+		seg := s.name(seq, kind)
+		f, err := s.dir.Read(seg.Path)
+		if err != nil {
+			if f, err = s.dir.Read(seg.Path + segment.PartSuffix); err != nil {
+				continue
+			}
+		}
+		defer f.Close()
+		fi, err := f.Stat()
+		if err != nil {
+			return m, false
+		}
+		m, err = measure(f, fi.Size(), seg, n)
+		return m, err == nil && m.container != nil
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return m, false
-	}
-	m, err = measure(f, fi.Size(), seg, n)
-	return m, err == nil && m.container != nil
+	return m, false
 }
 
 // RecoverConfig says how what other runs left is brought to its end.

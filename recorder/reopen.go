@@ -32,14 +32,24 @@ func reopen(dir *durable.Dir, seg segment.Segment, n note) (*part, []repair.Tail
 	m, err := measure(f, f.Size(), seg, n)
 	if err != nil || m.frames == 0 || m.container == nil {
 		f.Close()
-		if err == nil && m.frames > 0 {
+		switch {
+		case err != nil:
+		case m.frames > 0:
 			err = fmt.Errorf("rebuild the head of %s: %w: %w", seg.ID, errDamaged, m.err)
+		case seg.Size > 0:
+			err = fmt.Errorf("nothing can be read of %d bytes of %s: %w", seg.Size, seg.ID, errDamaged)
 		}
 		return nil, nil, err
 	}
 	if m.end < seg.Size {
 		f.Close()
 		return nil, nil, fmt.Errorf("%s ends at %d of %d bytes: %w", seg.ID, m.end, seg.Size, errDamaged)
+	}
+	if m.rewrite != nil { // before the cut: a file that is closed must not lose its index first
+		if _, err := f.WriteAt(m.rewrite, 0); err != nil {
+			f.Close()
+			return nil, nil, err
+		}
 	}
 	if m.end < f.Size() {
 		if err := f.Truncate(m.end); err != nil {
@@ -48,7 +58,7 @@ func reopen(dir *durable.Dir, seg segment.Segment, n note) (*part, []repair.Tail
 		}
 	}
 	seg.Head = m.container.head()
-	p := &part{output: output{file: f, buf: make([]byte, 0, writeBuffer)}, container: m.container, seg: seg, base: m.base, exact: ms(m.base),
+	p := &part{output: output{file: f, buf: make([]byte, 0, writeBuffer)}, container: m.container, seg: seg, base: m.base, exact: m.exact,
 		count: m.frames, durable: new(atomic.Int64)}
 	p.durable.Store(seg.Size)
 	return p, m.tail, nil
@@ -59,13 +69,29 @@ type measured struct {
 	end       int64
 	container container // stands behind the last whole unit, ready for more; nil: it cannot be gone on with
 	err       error     // why not
+	rewrite   []byte    // what the file must begin with to be gone on with; nil: it does
 	base      int64
+	exact     time.Duration // base, as exact as it is known
 	frames    int64
 	tail      []repair.TailTag
 }
 
 // measure reads a part through.
 func measure(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
+	m, err := measureAs(containerOf(seg.Path), r, size, seg, n)
+	if err == nil && m.exact == 0 {
+		m.exact = ms(m.base)
+	}
+	return m, err
+}
+
+func measureAs(kind Container, r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
+	switch kind {
+	case ContainerMP4:
+		return measureMP4(r, size, seg, n)
+	case ContainerTS:
+		return measureTS(r, size, seg, n)
+	}
 	return measureFLV(r, size, seg, n)
 }
 
@@ -80,6 +106,14 @@ func baseOf(seq uint32, n note) int64 {
 		return max(n.Repair.Last[0], n.Repair.Last[1])
 	}
 	return 0
+}
+
+// exactOf is the same, as exact as the source's clock is.
+func exactOf(seq uint32, n note) time.Duration {
+	if n.Seq == seq && n.File.Container != "" {
+		return n.File.Exact
+	}
+	return ms(baseOf(seq, n))
 }
 
 // finish brings a part that nobody will write to any more to its end, wherever a crash has left it: still open (K2),

@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +38,7 @@ type Segmenter struct {
 	hard   int64 // ms: without a key frame
 	least  int64 // ms
 	most   int64 // bytes
+	want   Container
 	dir    *durable.Dir
 	clerk  *clerk
 	sealer *sealer
@@ -75,13 +75,11 @@ type Segmenter struct {
 	gaps      int
 	gapTime   time.Duration
 	lastGap   segment.Gap
-	blank     time.Time   // when the first frame came, if none could be written yet
-	blankAt   int64       // its time on the source's clock
+	blank     time.Time // when the first frame came, if none could be written yet
+	blankAt   int64     // its time on the source's clock
+	refused   refused
 	owed      segment.Gap // what a failed write cost; the Repairer finds it with what follows, if anything follows
 }
-
-// configs is what the head of the next part is made from.
-type configs struct{ video, audio, script []byte }
 
 // lost is a stretch at the begin of a part that cannot be decoded because its key frame is elsewhere.
 type lost struct {
@@ -89,6 +87,15 @@ type lost struct {
 	from   int64 // output time
 	why    string
 	wait   bool // the next part must wait for a key frame
+}
+
+// refused is a stretch of frames that the container does not take.
+type refused struct {
+	frames int64
+	from   int64 // output time
+	seq    uint32
+	at     time.Duration // the place in part seq
+	why    string
 }
 
 // repairs is the Repairer that feeds the Segmenter, as the Segmenter sees it.
@@ -116,7 +123,7 @@ func (s *Segmenter) Config(c repair.Configs) error {
 			return err
 		}
 	}
-	s.configs = configs{bytes.Clone(c.Video.Body), bytes.Clone(c.Audio.Body), bytes.Clone(c.Script)}
+	s.configs = newConfigs(c)
 	s.lost.wait = false // a key frame is next, or the sound that belongs to it
 	s.gops.broken()
 	return nil
@@ -140,14 +147,24 @@ func (s *Segmenter) Media(it *repair.Item) error {
 		if err := s.open(it); err != nil {
 			s.gops.broken()
 			s.lost = lost{wait: true, why: whyDisk}
-			s.blanks(it.At, it.DTS)
+			if e, ok := errors.AsType[*ContainerError](err); ok {
+				s.lost.why = e.Error()
+			} else {
+				s.blanks(it.At, it.DTS)
+			}
 			s.repairs.Rebuild(s.last.Repair, s.tail())
 			return err
 		}
 		s.found(it)
 	}
-	if err := s.part.take(it); err != nil {
+	switch err := s.part.take(it); {
+	case errors.Is(err, errRefused):
+		s.refuse(it, err)
+		return nil
+	case err != nil:
 		return s.fail(err)
+	case s.refused.frames > 0:
+		s.accepted(it)
 	}
 	s.heard, s.lastOut, s.owed = it.At, it.Out, segment.Gap{}
 	if it.Kind == media.Video || len(s.configs.video) == 0 {
@@ -186,6 +203,24 @@ func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
 	return segment.CutNone
 }
 
+// refuse accounts for a frame that the container does not take.
+func (s *Segmenter) refuse(it *repair.Item, err error) {
+	if s.refused.frames == 0 {
+		s.refused.from, s.refused.why = it.Out, err.Error()
+		s.refused.seq, s.refused.at = s.place()
+	}
+	s.refused.frames++
+	s.adjust.Written--
+	s.adjust.Dropped++
+}
+
+// accepted ends such a stretch.
+func (s *Segmenter) accepted(it *repair.Item) {
+	r := s.refused
+	s.refused = refused{}
+	s.miss(segment.Gap{Session: s.session, AfterSeq: r.seq, At: it.At.UTC(), AtMedia: r.at, Length: ms(max(it.Out-r.from, 0)), Why: r.why})
+}
+
 // ifReady gives the cause back if the next part is begun, or becomes so in a moment. Else the part grows on: a ledger
 // that does not answer costs a limit, not a frame.
 func (s *Segmenter) ifReady(c segment.Cause) segment.Cause {
@@ -211,9 +246,9 @@ func (s *Segmenter) ifReady(c segment.Cause) segment.Cause {
 	}
 }
 
-func (s *Segmenter) name(seq uint32) segment.Segment {
+func (s *Segmenter) name(seq uint32, kind Container) segment.Segment {
 	id := segment.ID{Session: s.session, Seq: seq}
-	return segment.Segment{ID: id, Room: s.room.ID, Path: path.Join("media", string(s.session), id.Base()+".flv")}
+	return segment.Segment{ID: id, Room: s.room.ID, Path: path.Join("media", string(s.session), id.Base()+"."+string(kind))}
 }
 
 // prepare tells the ledger that the next part begins, unless that was done.
@@ -221,7 +256,7 @@ func (s *Segmenter) prepare() {
 	if s.begun != nil || s.session == "" {
 		return
 	}
-	seg := s.name(s.next)
+	seg := s.name(s.next, s.configs.choose(s.want))
 	seg.Start = time.Now().UTC()
 	seg.Head = s.begunHead
 	s.begun = s.clerk.begin("begin "+seg.ID.String(), func(ctx context.Context) error { return s.clerk.journal.Begin(ctx, seg) })
@@ -239,11 +274,28 @@ func (s *Segmenter) unprepare() {
 	s.begun = nil
 }
 
+// rename takes the next part back if it was begun for another container than it gets.
+func (s *Segmenter) rename(kind Container) error {
+	if s.begun == nil || s.beginning.Path == s.name(s.next, kind).Path {
+		return nil
+	}
+	if !s.clerk.unbegin(s.begun) {
+		c := s.void(s.beginning, s.begun)
+		select {
+		case <-c.done:
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+	}
+	s.begun = nil
+	return nil
+}
+
 // void takes back a segment that was begun and has no frame. An attempt to write it may have left a file without one.
 // begin is its Begin, nil if that was certainly heard: else it is said again, which is harmless, so that there is
 // something to take back.
-func (s *Segmenter) void(seg segment.Segment, begin *call) {
-	s.clerk.say("void "+seg.ID.String(), func(ctx context.Context) error {
+func (s *Segmenter) void(seg segment.Segment, begin *call) *call {
+	return s.clerk.say("void "+seg.ID.String(), func(ctx context.Context) error {
 		counted := begin == nil
 		if !counted {
 			select {
@@ -270,7 +322,8 @@ func (s *Segmenter) void(seg segment.Segment, begin *call) {
 
 // open begins a part with this frame.
 func (s *Segmenter) open(it *repair.Item) error {
-	c, begin, err := newFLV(s.configs, ms(s.hard))
+	kind := s.configs.choose(s.want)
+	c, begin, err := newContainer(kind, s.configs, ms(s.hard))
 	if err != nil {
 		return fmt.Errorf("begin a part: %w", err)
 	}
@@ -282,13 +335,16 @@ func (s *Segmenter) open(it *repair.Item) error {
 		s.session, s.next = e.Session.ID, max(e.NextSeq, 1)
 	}
 	s.begunHead = c.head()
+	if err := s.rename(kind); err != nil {
+		return fmt.Errorf("begin a part: %w", err)
+	}
 	s.prepare()
 	select {
 	case <-s.begun.done:
 	case <-s.ctx.Done():
 		return fmt.Errorf("begin a part: %w", s.ctx.Err())
 	}
-	seg := s.name(s.next)
+	seg := s.name(s.next, kind)
 	seg.Start, seg.Head = it.At.UTC(), c.head()
 	file, err := s.create(seg.Path + segment.PartSuffix)
 	if err != nil {
@@ -374,7 +430,7 @@ func (s *Segmenter) extent(p *part, size int64) segment.Extent {
 // note describes the open part, of which everything is in the file.
 func (s *Segmenter) note(p *part) note {
 	s.last = note{
-		Version: noteVersion, Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
+		Version: noteVersion, File: p.memo(), Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
 		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
 	}
 	return s.last
@@ -398,6 +454,9 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 	}
 	if s.near(p) {
 		s.prepare()
+	}
+	if p.synced.IsZero() && !rest && !p.complete() && now.Sub(p.since) < flushEvery {
+		return nil // its head comes with the first frame of the other track
 	}
 	if e := s.repairs.Epoch(); e != s.epoch {
 		s.epoch, s.noteDue = e, true
@@ -485,7 +544,7 @@ func (s *Segmenter) fail(cause error) error {
 	p.file.Close() // a new look at it follows
 	n := s.last
 	if n.Seq != p.seg.ID.Seq {
-		n.Seq, n.Head, n.Base, n.Size, n.Frames, n.Content = p.seg.ID.Seq, p.seg.Head, p.base, 0, 0, 0
+		n.Seq, n.Head, n.Base, n.Size, n.Frames, n.Content, n.File = p.seg.ID.Seq, p.seg.Head, p.base, 0, 0, 0, p.memo()
 	}
 	p.seg.Size = p.durable.Load()
 	whole, tail, err := reopen(s.dir, p.seg, n)
@@ -543,21 +602,9 @@ func (s *Segmenter) tail() []repair.TailTag {
 	if s.lastSeq == 0 {
 		return nil
 	}
-	seg := s.name(s.lastSeq)
-	f, err := s.dir.Read(seg.Path)
-	if err != nil {
-		if f, err = s.dir.Read(seg.Path + segment.PartSuffix); err != nil {
-			return nil // without it a repetition is not recognised, nothing else
-		}
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	m, err := measure(f, fi.Size(), seg, s.last)
-	if err != nil {
-		return nil
+	m, ok := s.reread(s.lastSeq, s.last)
+	if !ok {
+		return nil // without it a repetition is not recognised, nothing else
 	}
 	return m.tail
 }

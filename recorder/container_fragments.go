@@ -1,0 +1,374 @@
+package recorder
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
+	"github.com/liverec/liverec/pkg/media/mp4"
+	"github.com/liverec/liverec/pkg/media/mpegts"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// fragmentBytes and fragmentTime bound what a fragment gathers while nobody looks at the clock.
+const (
+	fragmentBytes = 1 << 20
+	fragmentTime  = 2 * time.Second
+	// fragmentCost is more than what a frame costs beside its bytes: the head of a new fragment, and its places in the index.
+	fragmentCost = 1 << 10
+)
+
+// muxer makes the bytes of one file that grows by fragments: mp4.Writer, mpegts.Muxer.
+type muxer interface {
+	Head() []byte
+	Pending() (int, time.Duration)
+	Flush(dst []byte) []byte
+	Size() int64
+	Written() int64
+	Duration() time.Duration
+	Frames() (video, audio int64)
+	Content() uint64
+
+	add(it *repair.Item, lead int, at time.Duration) error
+	headLen() int64
+	finish() ending
+	kind() Container
+}
+
+// fragments is a part that grows by whole fragments, the head coming with the first one.
+type fragments struct {
+	muxer
+	configs configs
+	origin  *origin // nil: the frames are in the file as they came
+	begun   bool    // the head was handed out
+}
+
+var _ container = (*fragments)(nil)
+
+func (c *fragments) head() int64                  { return c.headLen() }
+func (c *fragments) size() int64                  { return c.Size() }
+func (c *fragments) grows(n int) int64            { return int64(n) + int64(n)/16 + fragmentCost }
+func (c *fragments) index() []byte                { return nil }
+func (c *fragments) duration() time.Duration      { return c.Duration() }
+func (c *fragments) frames() (video, audio int64) { return c.Frames() }
+func (c *fragments) content() uint64              { return c.Content() }
+
+func (c *fragments) held() int {
+	n, _ := c.Pending()
+	return n
+}
+
+func (c *fragments) add(o *output, it *repair.Item, _ int64, at time.Duration) error {
+	if n, d := c.Pending(); n > 0 && (n+len(it.Body) > fragmentBytes || d >= fragmentTime) {
+		if err := c.flush(o); err != nil {
+			return err
+		}
+	}
+	lead := min(c.configs.leadOf(&it.Packet), len(it.Body))
+	if lead > 0 && c.origin != nil {
+		c.origin.learn(it, lead)
+	}
+	err := c.muxer.add(it, lead, at)
+	if errors.Is(err, mp4.ErrFull) {
+		if err := c.flush(o); err != nil {
+			return err
+		}
+		err = c.muxer.add(it, lead, at)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return nil
+}
+
+func (c *fragments) about() noteFile {
+	f := noteFile{Container: c.kind(), Codec: c.configs.codec, Record: [2][]byte{c.configs.record(vid), c.configs.record(aud)}, Origin: c.origin.clone()}
+	if c.begun && c.headLen() > 0 {
+		f.Head = c.Head()
+	}
+	return f
+}
+
+// flush hands the open fragment out and to the system at once: it is larger than what the buffer gathers.
+func (c *fragments) flush(o *output) error {
+	if !c.begun {
+		o.buf = append(o.buf, c.Head()...)
+		c.begun = true
+	}
+	o.buf = c.Flush(o.buf)
+	err := o.write()
+	if cap(o.buf) > 2*fragmentBytes { // one very large frame was in it
+		o.buf = make([]byte, 0, writeBuffer)
+	}
+	return err
+}
+
+// complete reports whether the head can be made: frames of every track were seen.
+func (c *fragments) complete() bool {
+	v, a := c.Frames()
+	return c.begun || (c.configs.codec[vid] == media.NoCodec || v > 0) && (c.configs.codec[aud] == media.NoCodec || a > 0)
+}
+
+// newFragments begins a part that is not FLV.
+func newFragments(kind Container, c configs) (*fragments, error) {
+	f := &fragments{configs: c}
+	if c.tagged {
+		f.origin = &origin{}
+	}
+	var err error
+	if kind == ContainerTS {
+		f.muxer, err = newTS(c)
+	} else {
+		f.muxer, err = newMP4(c)
+	}
+	return f, err
+}
+
+// mp4Muxer is hybrid MP4: fragments while it grows, an ordinary MP4 once it is closed.
+type mp4Muxer struct{ *mp4.Writer }
+
+func newMP4(c configs) (muxer, error) {
+	w, err := mp4.NewWriter(mp4Config(&c))
+	if err != nil {
+		return nil, err
+	}
+	return mp4Muxer{w}, nil
+}
+
+func mp4Config(c *configs) (m mp4.Config) {
+	if c.codec[vid] != media.NoCodec {
+		t := track(c, vid)
+		m.Video = &t
+	}
+	if c.codec[aud] != media.NoCodec {
+		t := track(c, aud)
+		m.Audio = &t
+	}
+	return m
+}
+
+func track(c *configs, i int) mp4.Track {
+	t := mp4.Track{Codec: c.codec[i], Config: c.record(i)}
+	info, err := codec.Parse(t.Codec, t.Config)
+	if err == nil {
+		t.Width, t.Height, t.SampleRate, t.Channels = info.Width, info.Height, info.SampleRate, info.Channels
+	}
+	switch t.Codec {
+	case media.MP3:
+		t.Config = nil
+	case media.PCMA, media.PCMU:
+		t.Config = nil
+	default:
+		if i == aud {
+			t.SampleRate, t.Channels = 0, 0 // the record says it
+		}
+	}
+	return t
+}
+
+func (m mp4Muxer) kind() Container { return ContainerMP4 }
+func (m mp4Muxer) headLen() int64  { return m.HeadLen() }
+
+func (m mp4Muxer) add(it *repair.Item, lead int, at time.Duration) error {
+	s := mp4.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Lasts: time.Duration(it.Dur) * time.Millisecond,
+		Data: it.Body[lead:]}
+	if lead == 0 {
+		s.Sum = it.Sum
+	}
+	return m.Add(s)
+}
+
+func (m mp4Muxer) finish() ending {
+	tail, at, patch := m.Close()
+	return ending{tail: tail, patch: patch, at: at}
+}
+
+// tsMuxer is MPEG-TS: nothing of it ever changes.
+type tsMuxer struct{ *mpegts.Muxer }
+
+func newTS(c configs) (muxer, error) {
+	m, err := mpegts.NewMuxer(tsConfig(&c))
+	if err != nil {
+		return nil, err
+	}
+	return tsMuxer{m}, nil
+}
+
+func tsConfig(c *configs) (m mpegts.Config) {
+	if c.codec[vid] != media.NoCodec {
+		m.Video = &mpegts.Track{Codec: c.codec[vid], Config: c.record(vid)}
+	}
+	if c.codec[aud] != media.NoCodec {
+		m.Audio = &mpegts.Track{Codec: c.codec[aud], Config: c.record(aud)}
+	}
+	return m
+}
+
+func (m tsMuxer) kind() Container { return ContainerTS }
+func (m tsMuxer) headLen() int64  { return 0 }
+
+func (m tsMuxer) add(it *repair.Item, lead int, at time.Duration) error {
+	return m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Body[lead:]})
+}
+
+func (m tsMuxer) finish() ending { return ending{} }
+
+// measureMP4 walks a hybrid MP4, wherever a crash has left it.
+func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
+	m := measured{base: baseOf(seg.ID.Seq, n)}
+	m.exact = exactOf(seg.ID.Seq, n)
+	c, own := n.tracks(seg.ID.Seq)
+	cfg := mp4.ScanConfig{Last: tailLength, From: 1}
+	if own {
+		cfg.Head, cfg.From = n.File.Head, max(n.Size, 1)
+		cfg.Known = mp4.Mark{Written: n.Size, Frames: n.Frames, Content: n.Content}
+	}
+	if c.codec != [2]media.Codec{} {
+		head := mp4Config(&c)
+		cfg.Config = &head
+	}
+	var frames []stored
+	var data []byte
+	cfg.Sample = func(s mp4.ScannedSample) error {
+		f := stored{at: s.Time, off: s.Offset, tag: repair.TailTag{Kind: media.Audio, Key: s.Key, Size: s.Size, Sum: s.Sum}}
+		if s.Video {
+			f.tag.Kind = media.Video
+		}
+		if n.File.Origin != nil {
+			if cap(data) < s.Size {
+				data = make([]byte, s.Size)
+			}
+			data = data[:s.Size]
+			if _, err := r.ReadAt(data, s.Offset); err != nil {
+				return fmt.Errorf("read %d bytes at %d: %w", s.Size, s.Offset, err)
+			}
+			f.tag.Sum, f.tag.Size = n.File.Origin.sum(s.Video, s.Key, s.Shift, data)
+		}
+		frames = append(frames, f)
+		return nil
+	}
+	s, err := mp4.Scan(r, size, cfg)
+	if errors.Is(err, mp4.ErrForeign) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	m.end, m.frames = s.End, s.Video.Frames+s.Audio.Frames
+	m.tail = fit(frames, m.exact, known(own, n), n.last())
+	if s.Writer == nil {
+		m.err = mp4.ErrForeign
+		return m, nil
+	}
+	if s.Rewrite {
+		m.rewrite = s.Writer.Head()
+	}
+	// The file knows its tracks better than any note, but not how its frames came.
+	c.tagged = n.File.Origin != nil
+	c.set(vid, s.Config.Video)
+	c.set(aud, s.Config.Audio)
+	m.container = &fragments{muxer: mp4Muxer{s.Writer}, configs: c, origin: n.File.Origin.clone(), begun: true}
+	return m, nil
+}
+
+// known is the length of the file that the note knows.
+func known(own bool, n note) int64 {
+	if own {
+		return n.Size
+	}
+	return 0
+}
+
+func (c *configs) set(t int, k *mp4.Track) {
+	if k == nil {
+		c.codec[t] = media.NoCodec
+		return
+	}
+	c.codec[t], c.lead[t] = k.Codec, 0
+	if t == vid {
+		c.video = k.Config
+	} else {
+		c.audio = k.Config
+	}
+}
+
+// measureTS walks an MPEG-TS file of ours.
+func measureTS(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
+	m := measured{base: baseOf(seg.ID.Seq, n)}
+	m.exact = exactOf(seg.ID.Seq, n)
+	c, own := n.tracks(seg.ID.Seq)
+	if !own {
+		var err error
+		if c, err = configsOfTS(r, size); err != nil || c.codec == [2]media.Codec{} {
+			return m, err
+		}
+	}
+	var frames []stored
+	s, err := mpegts.Scan(r, size, mpegts.ScanConfig{Config: tsConfig(&c), Sample: func(s mpegts.Sample, at int64, sum uint64) {
+		f := stored{at: s.Time, off: at, tag: repair.TailTag{Kind: media.Audio, Key: s.Key, Size: len(s.Data), Sum: sum}}
+		if s.Video {
+			f.tag.Kind = media.Video
+		}
+		if n.File.Origin != nil {
+			f.tag.Sum, f.tag.Size = n.File.Origin.sum(s.Video, s.Key, s.Shift, s.Data)
+		}
+		frames = append(frames, f)
+	}})
+	if errors.Is(err, codec.ErrBad) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	m.end = s.Cut
+	if s.Muxer == nil {
+		return m, nil
+	}
+	v, a := s.Muxer.Frames()
+	m.frames = v + a
+	c.tagged = n.File.Origin != nil
+	m.tail = fit(recent(frames, known(own, n)), m.exact, known(own, n), n.last())
+	m.container = &fragments{muxer: tsMuxer{s.Muxer}, configs: c, origin: n.File.Origin.clone(), begun: true}
+	return m, nil
+}
+
+// recent leaves what the note does not know, and the last of what it does.
+func recent(frames []stored, known int64) []stored {
+	last := time.Duration(0)
+	for i := range frames {
+		last = max(last, frames[i].at)
+	}
+	for i := range frames {
+		if frames[i].off >= known || frames[i].at >= last-tailLength {
+			return frames[i:]
+		}
+	}
+	return nil
+}
+
+// configsOfTS finds what a transport stream begins with.
+func configsOfTS(r io.ReaderAt, size int64) (c configs, err error) {
+	d := mpegts.NewDemuxer(mpegts.DemuxerConfig{Unit: func(u *mpegts.Unit) error {
+		t := aud
+		if u.Video {
+			t = vid
+		}
+		if u.Track == 0 && u.Config != nil && c.codec[t] == media.NoCodec {
+			c.codec[t] = u.Codec
+			if u.Video {
+				c.video = u.Config
+			} else {
+				c.audio = u.Config
+			}
+		}
+		return nil
+	}})
+	if _, err := io.Copy(d, io.NewSectionReader(r, 0, min(size, 1<<20))); err != nil {
+		return c, fmt.Errorf("read the begin of a part: %w", err)
+	}
+	return c, d.Flush()
+}
