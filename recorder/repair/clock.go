@@ -48,8 +48,9 @@ type clock struct {
 
 	closed []Closed
 
-	deltas  [maxDeltas]int64
-	nDeltas int
+	deltas  [2][maxDeltas]int64
+	nDeltas [2]int
+	told    bool // the header says how long a frame of sound lasts
 
 	edgeNow, edgeOld int64 // smallest (wall - raw) in this bucket and in the one before
 	bucketEnd        int64
@@ -187,30 +188,31 @@ func (c *clock) stamp(t int, raw int64) (int64, step) {
 		case out <= c.last[t]:
 			out, how = c.last[t]+1, clamped
 		}
-		if d := raw - c.lastRaw[t]; t == vid && d > 0 && d <= aheadLimit {
-			c.measure(d)
+		if d := raw - c.lastRaw[t]; (t == vid || !c.told) && d > 0 && d <= aheadLimit {
+			c.measure(t, d)
 		}
 	}
 	c.has[t], c.last[t], c.lastRaw[t] = true, out, raw
 	return out, how
 }
 
-// measure keeps the video frame length: the median of the last distances.
-func (c *clock) measure(d int64) {
-	c.deltas[c.nDeltas%maxDeltas] = d
-	c.nDeltas++
-	n := min(c.nDeltas, maxDeltas)
-	if n < 3 || n == maxDeltas && c.nDeltas%deltaRefresh != 0 {
+// measure keeps the frame length of a track that nobody tells: the median of the last distances.
+func (c *clock) measure(t int, d int64) {
+	c.deltas[t][c.nDeltas[t]%maxDeltas] = d
+	c.nDeltas[t]++
+	n := min(c.nDeltas[t], maxDeltas)
+	if n < 3 || n == maxDeltas && c.nDeltas[t]%deltaRefresh != 0 {
 		return
 	}
 	var s [maxDeltas]int64
-	copy(s[:], c.deltas[:n])
+	copy(s[:], c.deltas[t][:n])
 	slices.Sort(s[:n])
-	c.frame[vid] = s[n/2]
+	c.frame[t] = s[n/2]
 }
 
+// setAudioFrame takes what the header of the sound says; 0: it does not say.
 func (c *clock) setAudioFrame(ms int64) {
-	if ms > 0 {
+	if c.told = ms > 0; c.told {
 		c.frame[aud] = ms
 	}
 }

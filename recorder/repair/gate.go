@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/pkg/media/flv"
 )
 
@@ -16,20 +17,27 @@ const (
 type header struct {
 	set   bool
 	codec media.Codec
+	plain bool
+	track uint8
+	lead  uint16
 	sum   uint64
 	body  []byte
 }
 
 func (h *header) copy(from *header) {
-	h.set, h.codec, h.sum = from.set, from.codec, from.sum
-	h.body = append(h.body[:0], from.body...)
+	body := append(h.body[:0], from.body...)
+	*h = *from
+	h.body = body
 }
+
+// payload is the configuration record.
+func (h *header) payload() []byte { return h.body[min(int(h.lead), len(h.body)):] }
 
 func (h *header) packet(k media.Kind) media.Packet {
 	if !h.set {
 		return media.Packet{}
 	}
-	return media.Packet{Kind: k, Codec: h.codec, Body: h.body, Sum: h.sum}
+	return media.Packet{Kind: k, Codec: h.codec, Track: h.track, Lead: h.lead, Body: h.body, Sum: h.sum}
 }
 
 // gate owns the headers: what is in force, what came since, and what the sink knows.
@@ -42,15 +50,21 @@ type gate struct {
 	script    []byte
 	hasScript bool
 	announced tracks // by the script
+	colour    []byte // body of the newest Enhanced FLV metadata tag
 
 	times      [flapChanges]int64
 	changes    int
 	quarantine bool
 
 	// Of cur[vid], for look.
-	lengthSize    int // 0: not parsed yet
+	known         bool
+	lengthSize    int
 	width, height int
 	seenSPS       []byte
+
+	sinceKey int // video frames since the last one where a decoder can start
+	flags    int // … and among them those that were flagged as such
+	soft     int // … of these, since a configuration waits for its begin
 }
 
 // tracks is what a script says about the tracks of a stream.
@@ -77,22 +91,69 @@ const (
 
 // repeats reports whether p is the very header that is in force.
 func (g *gate) repeats(p *media.Packet) bool {
-	t := vid
-	if p.Kind == media.AudioConfig {
-		t = aud
-	}
-	return g.cur[t].set && g.cur[t].sum == p.Sum
+	h := &g.cur[of(p.Kind)]
+	return h.set && h.codec == p.Codec && h.sum == p.Sum && int(h.lead) == int(p.Lead)
 }
 
 // offer is a header that came. The last one before media wins.
-func (g *gate) offer(t int, codec media.Codec, sum uint64, body []byte) {
-	c := &g.cur[t]
-	if c.set && c.codec == codec && (c.sum == sum || sameHeader(t, c.body, body)) {
+func (g *gate) offer(e *entry) {
+	h := header{set: true, codec: e.codec, plain: e.plain, track: e.track, lead: e.lead, sum: e.sum, body: e.body}
+	t := e.t()
+	if c := &g.cur[t]; c.set && c.codec == h.codec && c.plain == h.plain && sameHeader(c, &h) {
 		g.change[t] = false
 		return
 	}
 	g.change[t] = true
-	g.cand[t].copy(&header{set: true, codec: codec, sum: sum, body: body})
+	g.cand[t].copy(&h)
+}
+
+// newest is the header that the next frame of a track is told by.
+func (g *gate) newest(t int) *header {
+	if g.change[t] {
+		return &g.cand[t]
+	}
+	return &g.cur[t]
+}
+
+// plain reports whether what is in force is nothing but H.264 and AAC in the form that an FLV part holds as it is.
+func (g *gate) plain() bool {
+	for t := range g.cur {
+		if g.cur[t].set && !g.cur[t].plain {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	// keyless is how many frames may pass without a sound key frame until the source's flag is believed: 20 s at 30
+	// frames a second.
+	keyless = 600
+	softly  = 2 // flagged frames that a new configuration waits for at the most
+)
+
+// starts decides whether a video frame that the source only flags counts as one where a decoder can start (C15): where
+// sound key frames come, never. Where a beginning waits, from the second flagged one on; else after 20 s without any.
+// Without any flag as long, the data decides.
+func (g *gate) starts(e *entry, begun bool) {
+	if !e.key {
+		g.sinceKey++
+		if begun && !g.change[vid] && !g.change[aud] {
+			g.soft = 0
+		} else if e.flagged {
+			g.soft++
+		}
+		switch {
+		case e.flagged:
+			g.flags++
+			e.key = g.sinceKey > keyless || g.soft >= softly
+		case g.sinceKey > keyless && g.flags == 0:
+			e.key, _ = codec.Key(e.codec, lengths(g.newest(vid)), e.payload())
+		}
+	}
+	if e.key {
+		g.sinceKey, g.flags, g.soft = 0, 0, 0
+	}
 }
 
 // pass decides on a media tag. The caller commits after begin and change.
@@ -103,13 +164,13 @@ func (g *gate) pass(t int, e *entry, begun bool) verdict {
 	hasVideo := g.cur[vid].set || g.change[vid]
 	turn := t == vid && e.key || !hasVideo && g.change[aud]
 	if !begun {
-		if turn && (g.change[t] || g.cur[t].set) {
+		if turn && g.newest(t).fits(e) {
 			return begin
 		}
 		return reject
 	}
 	if g.change[vid] || g.change[aud] {
-		if turn {
+		if turn && g.newest(t).fits(e) {
 			if g.changes >= flapChanges && e.at-g.times[g.changes%flapChanges] < flapTime {
 				g.quarantine = true
 				return refuse
@@ -122,11 +183,14 @@ func (g *gate) pass(t int, e *entry, begun bool) verdict {
 			return reject
 		}
 	}
-	if !g.cur[t].set {
+	if !g.cur[t].fits(e) {
 		return reject
 	}
 	return take
 }
+
+// fits reports whether a frame can be one that this header configures.
+func (h *header) fits(e *entry) bool { return h.set && h.codec == e.codec && (e.plain || !h.plain) }
 
 // commit puts the candidates in force.
 func (g *gate) commit() {
@@ -135,7 +199,7 @@ func (g *gate) commit() {
 			g.cur[t].copy(&g.cand[t])
 			g.change[t] = false
 			if t == vid {
-				g.lengthSize, g.seenSPS = 0, g.seenSPS[:0]
+				g.known, g.seenSPS = false, g.seenSPS[:0]
 			}
 		}
 	}
@@ -156,6 +220,9 @@ func (g *gate) configs() Configs {
 	if g.hasScript {
 		c.Script = g.script
 	}
+	if c.Video.Kind != 0 && len(g.colour) > 0 {
+		c.Colour = g.colour
+	}
 	return c
 }
 
@@ -164,11 +231,16 @@ func (g *gate) audioFrame() int64 {
 	if !g.cur[aud].set {
 		return 0
 	}
-	a, err := flv.ParseAudioConfig(g.cur[aud].body)
-	if err != nil {
-		return 0
+	h := &g.cur[aud]
+	var d time.Duration
+	if h.codec == media.AAC {
+		if a, err := flv.ParseASC(h.payload()); err == nil {
+			d = a.FrameDuration()
+		}
+	} else if i, err := codec.Parse(h.codec, h.payload()); err == nil && i.FrameSamples > 0 {
+		d = i.FrameDuration() // else it is measured
 	}
-	return a.FrameDuration().Round(time.Millisecond).Milliseconds()
+	return d.Round(time.Millisecond).Milliseconds()
 }
 
 // prepare is the end of the start: of each track the first header that came counts for the media before it too.
@@ -180,7 +252,7 @@ func (r *Repairer) prepare() bool {
 		}
 		for i := range r.hold {
 			e := &r.hold[i]
-			if e.track() != t || e.kind == 0 {
+			if e.t() != t || e.kind == 0 {
 				continue
 			}
 			if e.media() {
@@ -189,7 +261,7 @@ func (r *Repairer) prepare() bool {
 				}
 				continue
 			}
-			r.gate.offer(t, e.codec, e.sum, e.body)
+			r.gate.offer(e)
 			e.kind = 0
 		}
 	}
@@ -207,9 +279,9 @@ func (r *Repairer) ready() bool {
 		e := &r.hold[i]
 		if e.media() {
 			media = true
-			wait[e.track()] = true
+			wait[e.t()] = true
 		} else {
-			seen[e.track()] = true
+			seen[e.t()] = true
 		}
 	}
 	if !media {

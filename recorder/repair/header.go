@@ -4,26 +4,63 @@ import (
 	"bytes"
 
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/pkg/media/flv"
 )
 
-// soundHeader reports whether a header can be used at all (C18).
-func soundHeader(k media.Kind, body []byte) bool {
+// record reports whether a header can be used at all (C18), and brings its record into the form that MP4 has.
+func (r *Repairer) record(e *entry) bool {
+	if len(e.payload()) == 0 {
+		return false
+	}
+	remade := func(record []byte, err error) bool {
+		if err != nil {
+			return false
+		}
+		c := r.wrap(e, record)
+		e.body, e.lead, e.sum, e.plain = c.body, c.lead, c.sum, c.plain
+		return true
+	}
 	var err error
-	if k == media.AudioConfig {
-		_, err = flv.ParseAudioConfig(body)
-	} else {
-		_, err = flv.ParseVideoConfig(body)
+	switch e.codec {
+	case media.AVC, media.HEVC:
+		if e.payload()[0] == 0 { // version 0 does not exist: start codes
+			record := startCoded(e.codec, e.payload())
+			return record != nil && remade(record, nil)
+		}
+		if e.codec == media.HEVC {
+			_, err = codec.Parse(e.codec, e.payload())
+		} else {
+			_, err = flv.ParseAVCC(e.payload())
+		}
+	case media.AAC:
+		_, err = flv.ParseASC(e.payload())
+	case media.Opus:
+		return remade(codec.BuildOpus(e.payload()))
+	case media.FLAC:
+		return remade(codec.BuildFLAC(e.payload()))
+	default:
+		_, err = codec.Parse(e.codec, e.payload())
 	}
 	return err == nil
 }
 
-// sameHeader reports whether two header tags tell a decoder the same.
-func sameHeader(t int, a, b []byte) bool {
-	if t == aud {
-		return flv.AudioConfigEqual(a, b)
+// sameHeader reports whether two headers of one codec tell a decoder the same.
+func sameHeader(a, b *header) bool {
+	if a.sum == b.sum && a.lead == b.lead {
+		return true
 	}
-	return flv.VideoConfigEqual(a, b)
+	switch {
+	case a.codec == media.MP3:
+		x, okA := layoutOf(a.codec, a.payload())
+		y, okB := layoutOf(b.codec, b.payload())
+		return okA && okB && x == y
+	case a.codec == media.AVC && a.plain:
+		return flv.VideoConfigEqual(a.body, b.body)
+	case a.codec == media.AAC && a.plain:
+		return flv.AudioConfigEqual(a.body, b.body)
+	}
+	return codec.Equal(a.codec, a.payload(), b.payload())
 }
 
 // announces reads which tracks a script promises. Only what is said plainly counts: a track that has a property is
@@ -59,45 +96,98 @@ func announces(m flv.Metadata) tracks {
 	return a
 }
 
-// look finds a picture size that changed without a header: only the SPS inside a key frame tells (C12). It answers
-// with a header made of what is in the frame, or nil.
-func (g *gate) look(body []byte) []byte {
-	if !g.cur[vid].set {
-		return nil
+// look finds a picture size that changed without a header: only what is inside a key frame tells (C12). Then it offers
+// a header made of that.
+func (r *Repairer) look(e *entry) {
+	g := &r.gate
+	h := &g.cur[vid]
+	if !h.set || h.codec != e.codec {
+		return
 	}
-	if g.lengthSize == 0 {
-		c, err := flv.ParseVideoConfig(g.cur[vid].body)
-		if err != nil {
-			return nil
+	if !g.known {
+		if !g.measure() {
+			return
 		}
-		g.lengthSize, g.width, g.height = c.LengthSize, c.Width(), c.Height()
 	}
-	sps := flv.InBandSPS(body, g.lengthSize)
+	if e.codec == media.AV1 {
+		r.lookAV1(e)
+		return
+	}
+	sps := findSPS(e.codec, e.payload(), g.lengthSize)
 	if sps == nil {
-		return nil
+		return
 	}
 	if g.change[vid] {
 		// A header that came back although the frames go on with what is in force means nothing.
-		if bytes.Contains(g.cur[vid].body, sps) && !bytes.Contains(g.cand[vid].body, sps) {
+		if bytes.Contains(h.body, sps) && !bytes.Contains(g.cand[vid].body, sps) {
 			g.change[vid] = false
 		}
-		return nil
+		return
 	}
 	if bytes.Equal(sps, g.seenSPS) {
-		return nil
+		return
 	}
 	g.seenSPS = append(g.seenSPS[:0], sps...)
-	info, err := flv.ParseSPS(sps)
-	if err != nil || info.Width == g.width && info.Height == g.height {
-		return nil
+	if bytes.Contains(h.body, sps) {
+		return
 	}
-	pps := flv.InBandPPS(body, g.lengthSize)
-	if pps == nil {
-		return nil
+	record := inBand(e.codec, e.payload(), g.lengthSize)
+	if record == nil {
+		return
 	}
-	h, err := flv.BuildVideoConfig(g.lengthSize, [][]byte{sps}, [][]byte{pps})
+	if i, err := codec.Parse(e.codec, record); err != nil || i.Width == g.width && i.Height == g.height {
+		return
+	}
+	c := r.wrap(e, record)
+	g.offer(&c)
+}
+
+// lookAV1 does the same for AV1, whose sequence header is part of every key frame.
+func (r *Repairer) lookAV1(e *entry) {
+	g := &r.gate
+	n := min(len(e.payload()), seqRoom)
+	if g.change[vid] || n == len(g.seenSPS) && bytes.Equal(e.payload()[:n], g.seenSPS) {
+		return
+	}
+	g.seenSPS = append(g.seenSPS[:0], e.payload()[:n]...)
+	record, ok := codec.BuildAV1C(e.payload())
+	if !ok {
+		return
+	}
+	if i, err := codec.Parse(e.codec, record); err != nil || i.Width == g.width && i.Height == g.height {
+		return
+	}
+	c := r.wrap(e, record)
+	g.offer(&c)
+}
+
+// seqRoom is how many bytes of a key frame of AV1 are compared before its sequence header is read.
+const seqRoom = 12
+
+// measure reads the picture size of what is in force.
+func (g *gate) measure() bool {
+	h := &g.cur[vid]
+	i, err := codec.Parse(h.codec, h.payload())
 	if err != nil {
+		return false
+	}
+	g.known, g.lengthSize, g.width, g.height = true, lengths(h), i.Width, i.Height
+	return true
+}
+
+func findSPS(c media.Codec, b []byte, size int) []byte {
+	want := avcSPS
+	switch c {
+	case media.AVC:
+	case media.HEVC:
+		want = hevcSPS
+	default:
 		return nil
 	}
-	return h
+	for nal, rest, ok := cut(b, size); ok; nal, rest, ok = cut(rest, size) {
+		if len(nal) > 0 && nalType(c, nal[0]) == want {
+			return nal
+		}
+	}
+	return nil
 }

@@ -57,9 +57,9 @@ func (f frame) packet(dts int64) media.Packet {
 	p := media.Packet{Kind: f.kind, Key: f.key, DTS: int64(int32(uint32(dts))), CTS: f.cts, Body: f.body, Sum: f.sum}
 	switch f.kind {
 	case media.Video, media.VideoConfig:
-		p.Codec = media.AVC
+		p.Codec, p.Lead = media.AVC, 5
 	case media.Audio, media.AudioConfig:
-		p.Codec = media.AAC
+		p.Codec, p.Lead = media.AAC, 2
 	}
 	return p
 }

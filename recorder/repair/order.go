@@ -5,10 +5,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/media"
-	"github.com/liverec/liverec/pkg/media/flv"
 )
-
-const maxCTS = 10_000 // ms
 
 // queue is a FIFO whose memory is used again.
 type queue struct {
@@ -94,21 +91,19 @@ func (r *Repairer) emit(t int) {
 		}
 		o.configDue = false
 	}
-	body, sum, cts := e.body, e.sum, e.cts
-	if cts > maxCTS || cts < -maxCTS {
-		body, sum = r.withoutCTS(e)
-		cts = 0
-	}
 	r.item = Item{
-		Packet: media.Packet{Kind: e.kind, Codec: e.codec, Key: e.key, DTS: e.dts, CTS: cts, Shift: time.Duration(cts) * time.Millisecond, Body: body, Sum: sum},
-		Out:    e.out, Time: time.Duration(e.out) * time.Millisecond, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], At: time.UnixMilli(e.at),
+		Packet: media.Packet{
+			Kind: e.kind, Codec: e.codec, Key: e.key, Track: e.track, Lead: e.lead, DTS: e.dts, CTS: e.cts,
+			Shift: time.Duration(e.cts) * time.Millisecond, Body: e.body, Sum: e.sum,
+		},
+		Out: e.out, Time: time.Duration(e.out) * time.Millisecond, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], At: time.UnixMilli(e.at),
 	}
 	if err := r.sink.Media(&r.item); err != nil {
 		r.err = fmt.Errorf("write item %d at %d ms: %w", r.item.Ordinal, e.out, err)
 		return
 	}
 	r.ordinal++
-	r.content = Chain(r.content, r.ordinal, sum)
+	r.content = Chain(r.content, r.ordinal, e.sum)
 	r.frames[t]++
 	r.account.Written++
 	r.sent[t] = e.out
@@ -117,16 +112,6 @@ func (r *Repairer) emit(t int) {
 		o.markers--
 	}
 	o.q[t].pop()
-}
-
-// withoutCTS is a copy of the body whose composition time is 0.
-func (r *Repairer) withoutCTS(e *entry) ([]byte, uint64) {
-	r.scratch = append(r.scratch[:0], e.body...)
-	b := r.scratch
-	if len(b) >= 5 {
-		b[2], b[3], b[4] = 0, 0, 0
-	}
-	return b, flv.Sum(flv.TagVideo, b)
 }
 
 // settle copies what is still held out of the batch that is about to go.

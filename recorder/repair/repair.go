@@ -45,7 +45,11 @@ func (t trigger) fresh() bool { return t >= byRestart }
 type entry struct {
 	kind    media.Kind
 	codec   media.Codec
-	key     bool
+	key     bool // a decoder can start here
+	flagged bool // the source calls it a key frame
+	plain   bool // H.264 or AAC in the form that an FLV part holds as it is
+	track   uint8
+	lead    uint16
 	owned   bool
 	settled bool // the seam was decided with this one: it must not open the next
 	marker  bool // Sink.Config comes right before it
@@ -60,12 +64,18 @@ type entry struct {
 
 func (e *entry) media() bool { return e.kind == media.Video || e.kind == media.Audio }
 
-func (e *entry) track() int {
-	if e.kind == media.Audio || e.kind == media.AudioConfig {
+// payload is the frame or the record alone.
+func (e *entry) payload() []byte { return e.body[min(int(e.lead), len(e.body)):] }
+
+// of tells which track a kind belongs to.
+func of(k media.Kind) int {
+	if k == media.Audio || k == media.AudioConfig {
 		return aud
 	}
 	return vid
 }
+
+func (e *entry) t() int { return of(e.kind) }
 
 // Repairer makes one stream out of the connections of one session. It is not safe for concurrent use.
 type Repairer struct {
@@ -91,10 +101,14 @@ type Repairer struct {
 	scripted  bool // this connection had its script
 	atEnd     bool // of a batch: no more evidence is in memory
 
-	gate  gate
-	clock clock
-	past  [2]past
-	order order
+	gate    gate
+	clock   clock
+	pick    [2]pick
+	forms   [2]form
+	remade  []byte // bodies that were made anew for this batch
+	samples bool   // sums are of payloads
+	past    [2]past
+	order   order
 
 	replaying [2]bool
 	cursor    [2]int64 // the next tag that a replay is expected to bring; -1 before its first
@@ -107,11 +121,10 @@ type Repairer struct {
 	joint bool  // the first new frame behind a seam must show whether others are missing before it
 	told  int64 // ms of them that are told already, and still in the clock
 
-	unsupported media.Codec
+	unsupported *Unsupported
 	changes     uint64
 
-	item    Item
-	scratch []byte
+	item Item
 
 	ordinal uint64
 	content uint64
@@ -124,6 +137,7 @@ type Repairer struct {
 type limits struct {
 	window, seamWait, headerWait int64
 	holdBytes                    int
+	samples, dropFiller          bool
 }
 
 const (
@@ -139,9 +153,11 @@ func New(cfg Config, sink Sink) *Repairer {
 			seamWait:   cmp.Or(cfg.SeamWait, 400*time.Millisecond).Milliseconds(),
 			headerWait: cmp.Or(cfg.HeaderWait, 3*time.Second).Milliseconds(),
 			holdBytes:  cmp.Or(cfg.HoldBytes, 4<<20),
+			samples:    cfg.Samples, dropFiller: cfg.DropFiller,
 		},
-		sink: sink,
-		sent: [2]int64{-1, -1},
+		sink:    sink,
+		sent:    [2]int64{-1, -1},
+		samples: cfg.Samples,
 	}
 	r.past[vid].init()
 	r.past[aud].init()
@@ -182,7 +198,10 @@ func (r *Repairer) Push(b *media.Batch) error {
 	r.account.TagBytes += b.Count.Tags
 	r.account.JunkBytes += b.Count.Junk
 	r.account.PartialBytes += b.Count.Partial
-	r.unsupported = media.NoCodec
+	r.unsupported = nil
+	if r.remade = r.remade[:0]; cap(r.remade) > arenaKeep {
+		r.remade = nil
+	}
 	for i := range b.Packets {
 		r.take(&b.Packets[i], at)
 		if r.err != nil {
@@ -238,8 +257,8 @@ func (r *Repairer) close() {
 // verdict is what there is to say against the source.
 func (r *Repairer) verdict() error {
 	switch {
-	case r.unsupported != media.NoCodec:
-		return &Unsupported{Codec: r.unsupported}
+	case r.unsupported != nil:
+		return r.unsupported
 	case r.gate.quarantine:
 		return ErrFlapping
 	case r.looping():
@@ -268,53 +287,53 @@ func (r *Repairer) take(p *media.Packet, at int64) {
 	switch p.Kind {
 	case media.Script:
 		r.account.Scripts++
+		if p.Codec != media.NoCodec {
+			r.describe(p)
+			return
+		}
 		r.script(p.Body)
 	case media.EndMark:
 		r.account.EndMarks++
 		r.armed = max(r.armed, byScript)
 	case media.VideoConfig, media.AudioConfig:
-		if !r.speaks(p) || !r.gate.repeats(p) && !soundHeader(p.Kind, p.Body) {
+		e := entry{kind: p.Kind, codec: p.Codec, track: p.Track, lead: p.Lead, plain: isPlain(p), body: p.Body, sum: p.Sum, at: at}
+		if !r.speaks(p) || !r.picks(p) || !r.gate.repeats(p) && !r.record(&e) {
 			r.account.Invalid++
 			return
 		}
 		r.account.Headers++
-		e := entry{kind: p.Kind, codec: p.Codec, body: p.Body, sum: p.Sum, at: at}
-		if r.mode == running {
-			r.gate.offer(e.track(), e.codec, e.sum, e.body)
-			return
-		}
-		r.keep(e)
-		r.decide(false)
-		r.run()
+		r.heading(e)
 	case media.Video, media.Audio:
-		if !r.speaks(p) || r.gate.quarantine {
+		if !r.speaks(p) || r.gate.quarantine || !r.picks(p) {
 			r.account.Invalid++
 			return
 		}
-		r.step(entry{
-			kind: p.Kind, codec: p.Codec, key: p.Key, cts: p.CTS, dts: p.DTS, ext: r.clock.unwrap(p.DTS),
-			at: at, sum: p.Sum, body: p.Body,
-		})
+		e := entry{
+			kind: p.Kind, codec: p.Codec, key: p.Key, track: p.Track, lead: p.Lead, plain: isPlain(p), cts: p.CTS, dts: p.DTS,
+			ext: r.clock.unwrap(p.DTS), at: at, sum: p.Sum, body: p.Body,
+		}
+		e.flagged = p.Key || p.Kind == media.Video && p.Lead > 0 && flv.KeyFlag(p.Body)
+		if !r.sanitise(&e) {
+			r.account.Invalid++
+			return
+		}
+		r.configure(&e)
+		r.step(e)
 		r.run()
 	default:
 		r.account.Invalid++
 	}
 }
 
-// speaks reports whether the codec of p can be recorded here.
-func (r *Repairer) speaks(p *media.Packet) bool {
-	want := media.AVC
-	if p.Kind == media.Audio || p.Kind == media.AudioConfig {
-		want = media.AAC
+// heading takes a header on its way.
+func (r *Repairer) heading(e entry) {
+	if r.mode == running {
+		r.gate.offer(&e)
+		return
 	}
-	if p.Codec == want {
-		return true
-	}
-	r.unsupported = p.Codec
-	if p.Codec == media.NoCodec {
-		r.unsupported = media.OtherCodec
-	}
-	return false
+	r.keep(e)
+	r.decide(false)
+	r.run()
 }
 
 // restart is a second file header in one connection: the node was connected anew to whatever is behind it.
@@ -388,10 +407,10 @@ func (r *Repairer) step(e entry) {
 		r.decide(false)
 		return
 	}
-	t := e.track()
+	t := e.t()
 	if !e.media() {
 		if e.kind != 0 {
-			r.gate.offer(t, e.codec, e.sum, e.body)
+			r.gate.offer(&e)
 		}
 		return
 	}
@@ -450,16 +469,17 @@ func (r *Repairer) open(trig trigger, e entry) {
 func (r *Repairer) drop(t int, e *entry) {
 	r.account.Duplicates++
 	r.loopDups++
-	if t == vid && e.key {
+	if t == vid && (e.key || e.flagged) {
 		r.stats.LoopGOPs++
 	}
 }
 
 // accept takes a tag into the output. raw is its place on the session's clock.
 func (r *Repairer) accept(t int, e entry, raw int64) {
-	if t == vid && e.key {
-		if h := r.gate.look(e.body); h != nil {
-			r.gate.offer(vid, e.codec, flv.Sum(flv.TagVideo, h), h)
+	if t == vid {
+		r.gate.starts(&e, r.clock.begun)
+		if e.key {
+			r.look(&e)
 		}
 	}
 	switch r.gate.pass(t, &e, r.clock.begun) {
@@ -471,7 +491,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 		return
 	case begin:
 		r.changes++
-		r.gate.commit()
+		r.commit(&e)
 		r.clock.start(e.ext, e.at)
 		r.clock.setAudioFrame(r.gate.audioFrame())
 		r.order.configDue = true
@@ -488,7 +508,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 			}
 		}
 		r.changes++
-		r.gate.commit()
+		r.commit(&e)
 		if audio {
 			r.order.configDue = true
 			r.clock.setAudioFrame(r.gate.audioFrame())
@@ -533,13 +553,10 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 	c.live(e.at, raw)
 	if t == aud {
 		r.loop.sound(r.past[t].count(e.sum) > 0)
-	} else if r.loop.picture(e.key, e.sum, e.out, e.at) {
+	} else if r.loop.picture(e.key || e.flagged, e.sum, e.out, e.at) {
 		r.sink.Repair(Repair{Kind: Replay, Out: e.out, What: ErrLoop.Error()})
 	}
 	r.past[t].add(pastTag{sum: e.sum, src: raw - c.offset[t], raw: raw, out: e.out})
-	if e.cts > maxCTS || e.cts < -maxCTS {
-		r.stats.BadCTS++
-	}
 	r.stats.LoopGOPs, r.loopDups, r.reported = 0, 0, false
 	if !r.joint {
 		r.why = ""
@@ -547,6 +564,23 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 	r.newAt = e.at
 	r.order.push(t, e)
 	r.drain(false)
+}
+
+// commit puts the new configuration in force, and with it what the sums are of: those of what came before it in this
+// connection and is still to come are made anew.
+func (r *Repairer) commit(e *entry) {
+	r.gate.commit()
+	was := r.samples
+	if r.samples = r.cfg.samples || !r.gate.plain(); r.samples == was {
+		return
+	}
+	r.resum(e)
+	for i := range r.hold {
+		r.resum(&r.hold[i])
+	}
+	for i := range r.work {
+		r.resum(&r.work[i])
+	}
 }
 
 // trackName is for people.

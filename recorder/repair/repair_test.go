@@ -552,20 +552,30 @@ func TestFlappingHeaders(t *testing.T) { // C7
 }
 
 func TestUnsupportedCodec(t *testing.T) {
-	g := newRig(t)
-	g.r.Connect(g.now, "")
-	g.push(media.Packet{Kind: media.VideoConfig, Codec: media.HEVC, Body: []byte{0x1C, 0, 0, 0, 0, 1}},
-		media.Packet{Kind: media.Video, Codec: media.HEVC, Key: true, Body: []byte{0x1C, 1, 0, 0, 0, 1}})
-	g.disconnect()
-	var u *repair.Unsupported
-	if len(g.errs) != 1 || !errors.As(g.errs[0], &u) || u.Codec != media.HEVC {
-		t.Fatalf("%v", g.errs)
-	}
-	if !strings.Contains(u.Error(), "HEVC") {
-		t.Error(u)
-	}
-	if a := g.r.Account(); a.Invalid != 2 {
-		t.Errorf("%+v", a)
+	for name, tc := range map[string]struct {
+		p    media.Packet
+		want string
+	}{
+		"VVC":       {media.Packet{Kind: media.Video, Codec: media.VVC, Key: true, Lead: 8, Body: []byte("\x91vvc1\x00\x00\x00x")}, "VVC (Enhanced FLV vvc1)"},
+		"VP6":       {media.Packet{Kind: media.Video, Codec: media.OtherCodec, Key: true, Lead: 1, Body: []byte{0x14, 1, 2}}, "VP6"},
+		"Speex":     {media.Packet{Kind: media.Audio, Codec: media.OtherCodec, Lead: 1, Body: []byte{0xB6, 1, 2}}, "Speex"},
+		"unnamed":   {media.Packet{Kind: media.Audio, Body: []byte{1, 2}}, "other"},
+		"not sound": {media.Packet{Kind: media.Audio, Codec: media.HEVC, Body: []byte{1, 2}}, "HEVC"},
+	} {
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.push(tc.p, tc.p)
+		g.disconnect()
+		var u *repair.Unsupported
+		if len(g.errs) != 1 || !errors.As(g.errs[0], &u) || u.Codec == media.NoCodec {
+			t.Fatalf("%s: %v", name, g.errs)
+		}
+		if !strings.Contains(u.Error(), tc.want) {
+			t.Errorf("%s: %v", name, u)
+		}
+		if a := g.r.Account(); a.Invalid != 2 {
+			t.Errorf("%s: %+v", name, a)
+		}
 	}
 }
 

@@ -112,7 +112,7 @@ func (r *Repairer) full() bool {
 	}
 	last := &r.hold[len(r.hold)-1]
 	for i := range r.hold {
-		if e := &r.hold[i]; e.media() && e.track() == last.track() {
+		if e := &r.hold[i]; e.media() && e.t() == last.t() {
 			return last.media() && last.ext-e.ext >= maxHoldMedia
 		}
 	}
@@ -132,8 +132,8 @@ func (r *Repairer) join(last bool) {
 	var lead [2]*entry // first media of each track
 	for i := range r.hold {
 		e := &r.hold[i]
-		if e.media() && lead[e.track()] == nil {
-			lead[e.track()] = e
+		if e.media() && lead[e.t()] == nil {
+			lead[e.t()] = e
 		}
 	}
 	m := lead[r.master()]
@@ -147,7 +147,7 @@ func (r *Repairer) join(last bool) {
 		return
 	}
 	c := &r.clock
-	t := m.track()
+	t := m.t()
 	d := r.missing(t, m)
 
 	// 1. The clock went on, past all that was written. At a new connection that is not the last word where the tags
@@ -256,7 +256,7 @@ func (r *Repairer) match(last bool) (best score, ok bool) {
 	onward, first := int64(0), true // the shift with which the first held tag comes right after what was written
 	for i := range r.hold {
 		e := &r.hold[i]
-		if !e.media() || e.track() != t {
+		if !e.media() || e.t() != t {
 			continue
 		}
 		if first {
@@ -333,7 +333,7 @@ func (r *Repairer) score(shift int64) score {
 			continue
 		}
 		n++
-		t := e.track()
+		t := e.t()
 		p := &r.past[t]
 		src := e.ext + shift
 		s.newest, s.newestAt = src, e.at
@@ -405,7 +405,7 @@ func (r *Repairer) resume(lead [2]*entry) {
 		m = lead[1-r.master()]
 	}
 	c := &r.clock
-	t := m.track()
+	t := m.t()
 	d := r.missing(t, m)
 	wait := max(0, m.at-c.lastAt)
 	frame := c.frame[t]

@@ -29,17 +29,41 @@ func (r *Repairer) State() State {
 	if s.Ordinal == 0 {
 		s.LastAt = r.now
 	}
-	own := func(h *header) []byte {
+	own := func(h *header) ([]byte, *Form) {
 		if !h.set {
-			return nil
+			return nil, nil
 		}
-		return append([]byte(nil), h.body...)
+		b := append([]byte{}, h.body...)
+		if h.plain && h.track == 0 {
+			return b, nil
+		}
+		return b, &Form{Codec: h.codec.String(), Lead: h.lead, Track: h.track}
 	}
-	s.Video, s.Audio = own(&r.gate.shown[vid]), own(&r.gate.shown[aud])
+	s.Video, s.VideoForm = own(&r.gate.shown[vid])
+	s.Audio, s.AudioForm = own(&r.gate.shown[aud])
 	if r.gate.hasScript {
 		s.Script = append([]byte{}, r.gate.script...)
 	}
+	if len(r.gate.colour) > 0 {
+		s.Colour = append([]byte{}, r.gate.colour...)
+	}
 	return s
+}
+
+// avcLead and aacLead are the bytes before the record in the headers of FLV of old.
+const (
+	avcLead = 5
+	aacLead = 2
+)
+
+// codecOf is the codec with that name.
+func codecOf(name string) media.Codec {
+	for c := media.NoCodec; c < media.OtherCodec; c++ {
+		if c.String() == name {
+			return c
+		}
+	}
+	return media.OtherCodec
 }
 
 // digestSize is the length of one record of Digests.
@@ -107,22 +131,32 @@ func (s *State) before(tail []TailTag) []TailTag {
 func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 	r := New(cfg, sink)
 	r.account, r.ordinal, r.content, r.frames = s.Account, s.Ordinal, s.Content, s.Frames
-	put := func(t int, c media.Codec, typ byte, body []byte) {
-		if body == nil {
+	put := func(k media.Kind, f *Form, old Form, body []byte) {
+		if body == nil && f == nil {
 			return
 		}
-		r.gate.cur[t].copy(&header{set: true, codec: c, sum: flv.Sum(typ, body), body: body})
+		if f == nil {
+			f = &old
+		}
+		t := of(k)
+		p := media.Packet{Kind: k, Codec: codecOf(f.Codec), Lead: f.Lead, Body: body}
+		r.gate.cur[t].copy(&header{
+			set: true, codec: p.Codec, plain: isPlain(&p), track: f.Track, lead: f.Lead, sum: flv.Sum(tagType(k), body), body: body,
+		})
 		r.gate.shown[t].copy(&r.gate.cur[t])
+		r.pick[t] = pick{set: true, track: f.Track}
 	}
-	put(vid, media.AVC, flv.TagVideo, s.Video)
-	put(aud, media.AAC, flv.TagAudio, s.Audio)
+	put(media.VideoConfig, s.VideoForm, Form{Codec: media.AVC.String(), Lead: avcLead}, s.Video)
+	put(media.AudioConfig, s.AudioForm, Form{Codec: media.AAC.String(), Lead: aacLead}, s.Audio)
 	if s.Script != nil {
 		r.gate.script, r.gate.hasScript = append(r.gate.script, s.Script...), true
 	}
+	r.gate.colour = append(r.gate.colour, s.Colour...)
 	if s.Ordinal == 0 && len(tail) == 0 {
-		r.gate.cur, r.gate.shown = [2]header{}, [2]header{}
+		r.gate.cur, r.gate.shown, r.pick = [2]header{}, [2]header{}, [2]pick{}
 		return r
 	}
+	r.samples = r.cfg.samples || !r.gate.plain()
 
 	c := &r.clock
 	r.mode = running
@@ -136,6 +170,8 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 	if c.frame[aud] <= 0 {
 		c.frame[aud] = fallbackA
 		c.setAudioFrame(r.gate.audioFrame())
+	} else {
+		c.told = r.gate.audioFrame() > 0
 	}
 	for t := range s.Last {
 		if s.Last[t] >= 0 && s.Ordinal > 0 {
@@ -165,7 +201,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 				continue
 			}
 			if t == vid && d <= aheadLimit {
-				c.measure(d)
+				c.measure(vid, d)
 			}
 		}
 		r.past[t].add(pastTag{sum: tag.Sum, src: tag.Out - c.offset[t] - s.closed(tag.Out), raw: tag.Out, out: tag.Out})

@@ -15,12 +15,18 @@ type Config struct {
 	SeamWait   time.Duration // most wall time that a seam may be left open; default 400 ms
 	HeaderWait time.Duration // most wall time before the first media that is spent on headers; default 3 s
 	HoldBytes  int           // most bytes held at a seam or at the start; default 4 MiB. Then it is decided at once
+	// Samples says that parts hold samples and not tags (MP4): sums are of Payload then. It is so without it too, from
+	// the first configuration on that is not H.264 and AAC in the form of FLV of old.
+	Samples    bool
+	DropFiller bool // leave filler NAL units out (C16)
 }
 
 // Item is one packet of the output. It and its Body are valid during the call of Sink.Media only.
 type Item struct {
-	media.Packet       // Kind is Video or Audio; DTS is the source's own; CTS, Body and Sum are what must be written
-	Out          int64 // ms on the session's clock: 0 at the first key frame, strictly rising in each track
+	// Kind is Video or Audio; Key says that a decoder can start here; DTS is the source's own; CTS, Lead, Body and Sum are
+	// what must be written. Sum is of the type byte of FLV and Body, or and Payload: see Config.Samples.
+	media.Packet
+	Out int64 // ms on the session's clock: 0 at the first key frame, strictly rising in each track
 	// Time is Out, exact: finer than 1 ms where the source's clock is. Packet.Shift is its composition time.
 	Time    time.Duration
 	Ordinal uint64    // 1, 2, 3 … over the session, in the order of the output
@@ -30,10 +36,15 @@ type Item struct {
 
 // Configs is what the head of a part needs. All bytes belong to the Repairer and stay as they are until the next
 // call of Sink.Config: copy what must live longer.
+//
+// Payload is the record of the codec as MP4 has it, but for MP3 and G.711, which have none: of MP3 it is the header of
+// a frame (4 bytes), of G.711 it is empty. What nobody sent is made from the frames. A Lead above 0 says that Body is a
+// tag body; H.264 and AAC may stand in an FLV part where flv.IsPlain says so of both Bodies.
 type Configs struct {
 	Video  media.Packet // Kind is 0 if there is no video
 	Audio  media.Packet // Kind is 0 if there is no audio
 	Script []byte       // body of the newest script tag, nil if none came
+	Colour []byte       // what the newest Enhanced FLV metadata tag said of the video (AMF0: "colorInfo", object); nil if none came
 }
 
 // Gap is media that was sent and is not here.
@@ -92,10 +103,19 @@ var (
 	ErrFlapping = errors.New("the source changes its configuration again and again")
 )
 
-// Unsupported is returned by Push for media that is neither H.264 nor AAC. Such packets are counted as invalid.
-type Unsupported struct{ Codec media.Codec }
+// Unsupported is returned by Push for media that no part can hold. Such packets are counted as invalid.
+type Unsupported struct {
+	Codec media.Codec
+	Name  string // what the source calls it, as flv.CodecName; "" if it does not
+}
 
-func (e *Unsupported) Error() string { return "codec " + e.Codec.String() + " is not supported here" }
+func (e *Unsupported) Error() string {
+	name := e.Name
+	if name == "" {
+		name = e.Codec.String()
+	}
+	return "codec " + name + " is not supported here"
+}
 
 // State is what a new process needs to go on. It describes what the Sink was given, nothing that is held. It may be
 // older than the file: Restore reads the rest from the tail. Take one in each Sink.Config (when the new part is begun),
@@ -122,10 +142,21 @@ type State struct {
 	Video   []byte          `json:"video,omitempty"` // header bodies and script
 	Audio   []byte          `json:"audio,omitempty"`
 	Script  []byte          `json:"script,omitempty"`
+	Colour  []byte          `json:"colour,omitempty"`
+	// VideoForm and AudioForm say what these headers are. Notes of old have none: H.264 and AAC as FLV of old has them.
+	VideoForm *Form `json:"video_form,omitempty"`
+	AudioForm *Form `json:"audio_form,omitempty"`
 	// Numbered is what package retime keeps beyond this, for a source that numbers its media. Only it reads it.
 	Numbered json.RawMessage `json:"numbered,omitempty"`
 	// Digests stands for the tail where the file may be gone by the time of Restore. Only Repairer.Digests fills it in.
 	Digests []byte `json:"digests,omitempty"`
+}
+
+// Form is what a header in a State is.
+type Form struct {
+	Codec string `json:"codec"` // media.Codec.String
+	Lead  uint16 `json:"lead,omitempty"`
+	Track uint8  `json:"track,omitempty"`
 }
 
 // Closed is a hole in the source's clock that the session's clock has not.
@@ -166,4 +197,8 @@ type Stats struct {
 	Changes  int64 // configurations after the first
 	Late     int64 // unknown tags older than what was written, dropped as duplicates
 	LoopGOPs int64 // groups of pictures dropped since the last new one of this connection
+
+	StartCodes  int64 // frames with start codes that were given lengths
+	OtherTracks int64 // packets of tracks that are not recorded
+	FillerBytes int64 // of filler NAL units that came in; left out where Config says so
 }

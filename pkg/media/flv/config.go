@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/yutopp/go-flv/tag"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 )
 
 // ErrBadConfig says that a sequence header cannot be used: the last valid one stays in force.
@@ -24,6 +27,12 @@ const (
 	nalIDR = 5
 	nalSPS = 7
 	nalPPS = 8
+)
+
+// The NAL unit types of HEVC where a decoder can start.
+const (
+	irapFirst = 16
+	irapLast  = 23
 )
 
 // VideoConfig is an AVC decoder configuration. Its slices point into what was parsed.
@@ -188,10 +197,19 @@ func nextNAL(b []byte, lengthSize int) (nal, rest []byte, ok bool) {
 
 // findNAL gives the first NAL unit of that type in a body of AVC frames, nil if there is none.
 func findNAL(body []byte, lengthSize int, typ byte) []byte {
-	if len(body) < avcHeader || lengthSize < 1 || lengthSize > 4 {
+	if len(body) < avcHeader {
 		return nil
 	}
-	for rest := body[avcHeader:]; len(rest) > 0; {
+	return nalOf(body[avcHeader:], lengthSize, typ)
+}
+
+func hasNAL(b []byte, lengthSize int, typ byte) bool { return nalOf(b, lengthSize, typ) != nil }
+
+func nalOf(b []byte, lengthSize int, typ byte) []byte {
+	if lengthSize < 1 || lengthSize > 4 {
+		return nil
+	}
+	for rest := b; len(rest) > 0; {
 		nal, next, ok := nextNAL(rest, lengthSize)
 		if !ok {
 			return nil
@@ -216,11 +234,13 @@ func InBandPPS(body []byte, lengthSize int) []byte { return findNAL(body, length
 
 // IsAnnexB reports whether a body of AVC frames uses start codes where lengths belong.
 func IsAnnexB(body []byte, lengthSize int) bool {
-	if len(body) < avcHeader+5 {
-		return false
-	}
-	b := body[avcHeader:]
-	if b[0] != 0 || b[1] != 0 || b[2] != 1 && (b[2] != 0 || b[3] != 1) {
+	return len(body) >= avcHeader+5 && StartCodes(body[avcHeader:], lengthSize)
+}
+
+// StartCodes reports whether an access unit of H.264 or HEVC has start codes where lengths belong: it begins with one
+// and its bytes make no sense as lengths.
+func StartCodes(b []byte, lengthSize int) bool {
+	if len(b) < 5 || b[0] != 0 || b[1] != 0 || b[2] != 1 && (b[2] != 0 || b[3] != 1) {
 		return false
 	}
 	for rest := b; len(rest) > 0; {
@@ -229,6 +249,40 @@ func IsAnnexB(body []byte, lengthSize int) bool {
 			return true
 		}
 		rest = next
+	}
+	return false
+}
+
+// isKey reports whether a decoder can start at a frame that is flagged as a key frame. size is that of the lengths in
+// front of NAL units where the codec has them; starts says that there are start codes instead.
+func isKey(c media.Codec, b []byte, size int, starts bool) bool {
+	if c != media.AVC && c != media.HEVC {
+		key, _ := codec.Key(c, size, b)
+		return key
+	}
+	if starts {
+		return annexBKey(c, b)
+	}
+	if c == media.AVC && hasNAL(b, size, nalIDR) { // nearly always
+		return true
+	}
+	key, _ := codec.Key(c, size, b)
+	return key
+}
+
+// annexBKey does the same for start codes: there, only real key pictures count.
+func annexBKey(c media.Codec, b []byte) bool {
+	for i := 0; i+3 < len(b); i++ {
+		if b[i] != 0 || b[i+1] != 0 || b[i+2] != 1 {
+			continue
+		}
+		switch n := b[i+3]; {
+		case c == media.AVC && n&0x1F == nalIDR:
+			return true
+		case c == media.HEVC && n>>1&0x3F >= irapFirst && n>>1&0x3F <= irapLast:
+			return true
+		}
+		i += 2
 	}
 	return false
 }

@@ -175,60 +175,118 @@ func TestNALUnits(t *testing.T) {
 }
 
 func TestClassify(t *testing.T) {
+	const (
+		cfg, vid, end, bad, scr = media.VideoConfig, media.Video, media.EndMark, media.Invalid, media.Script
+		avc, hevc, av1, vp9     = media.AVC, media.HEVC, media.AV1, media.VP9
+	)
 	for in, want := range map[string]Class{
-		"\x17\x00\x00\x00\x00\x01":         {media.VideoConfig, media.AVC, false, 0},
-		"\x17\x01\xFF\xFF\xB0x":            {media.Video, media.AVC, true, -80},
-		"\x27\x01\x7F\xFF\xFFx":            {media.Video, media.AVC, false, 0x7FFFFF},
-		"\x27\x01\x80\x00\x00x":            {media.Video, media.AVC, false, -0x800000},
-		"\x17\x02\x00\x00\x00":             {media.EndMark, media.AVC, false, 0},
-		"\x17\x02":                         {media.EndMark, media.AVC, false, 0},
-		"\x17\x03\x00\x00\x00x":            {media.Invalid, media.AVC, false, 0},
-		"\x1C\x00\x00\x00\x00\x01":         {media.VideoConfig, media.HEVC, false, 0},
-		"\x1C\x01\x00\x00\x28x":            {media.Video, media.HEVC, true, 40},
-		"\x2D\x01\x00\x00\x00x":            {media.Video, media.AV1, false, 0},
-		"\x12x":                            {media.Video, media.OtherCodec, true, 0},
-		"\x57\x00":                         {media.Invalid, media.AVC, false, 0},
-		"\x90hvc1x":                        {media.VideoConfig, media.HEVC, false, 0},
-		"\x91hvc1\xFF\xFF\xB0x":            {media.Video, media.HEVC, true, -80},
-		"\xA3hvc1x":                        {media.Video, media.HEVC, false, 0},
-		"\x91av01x":                        {media.Video, media.AV1, true, 0},
-		"\x92av01":                         {media.EndMark, media.AV1, false, 0},
-		"\x91vp09x":                        {media.Video, media.VP9, true, 0},
-		"\x91avc1\x00\x00\x28x":            {media.Video, media.OtherCodec, true, 40},
-		"\x94hvc1x":                        {media.Invalid, media.HEVC, false, 0},
-		"\xD1hvc1\x00\x00\x00x":            {media.Invalid, media.HEVC, false, 0},
-		"\x91hvc1\x00":                     {media.Invalid, media.HEVC, false, 0},
-		"\x96\x01av01x":                    {media.Video, media.AV1, true, 0},
-		"\x97\x02abc\x03hvc1x":             {media.Video, media.HEVC, true, 0},
-		"\x97\xFF\x00\x00a\x07\x00b\x03hv": {media.Invalid, media.OtherCodec, false, 0},
-		"\x97\xFF\x00\x00a\x03hvc1":        {media.Video, media.HEVC, true, 0},
+		"\x17\x00\x00\x00\x00\x01": {Kind: cfg, Codec: avc, Lead: 5},
+		"\x17\x01\xFF\xFF\xB0x":    {Kind: vid, Codec: avc, Key: true, CTS: -80, Lead: 5},
+		"\x27\x01\x7F\xFF\xFFx":    {Kind: vid, Codec: avc, CTS: 0x7FFFFF, Lead: 5},
+		"\x27\x01\x80\x00\x00x":    {Kind: vid, Codec: avc, CTS: -0x800000, Lead: 5},
+		"\x17\x02\x00\x00\x00":     {Kind: end, Codec: avc, Lead: 5},
+		"\x17\x02":                 {Kind: end, Codec: avc, Lead: 2},
+		"\x17\x03\x00\x00\x00x":    {Kind: bad, Codec: avc},
+		"\x1C\x00\x00\x00\x00\x01": {Kind: cfg, Codec: hevc, Lead: 5},
+		"\x1C\x01\x00\x00\x28x":    {Kind: vid, Codec: hevc, Key: true, CTS: 40, Lead: 5},
+		"\x2D\x01\x00\x00\x00x":    {Kind: vid, Codec: av1, Lead: 5},
+		"\x12x":                    {Kind: vid, Codec: media.OtherCodec, Key: true, Lead: 1},
+		"\x57\x00":                 {Kind: bad, Codec: avc},
+		"\x90hvc1x":                {Kind: cfg, Codec: hevc, Lead: 5},
+		"\x90hvc1":                 {Kind: bad, Codec: hevc, Lead: 5},
+		"\x91hvc1\xFF\xFF\xB0x":    {Kind: vid, Codec: hevc, Key: true, CTS: -80, Lead: 8},
+		"\x91hvc1\xFF\xFF\xB0":     {Kind: bad, Codec: hevc, CTS: -80, Lead: 8},
+		"\xA3hvc1x":                {Kind: vid, Codec: hevc, Lead: 5},
+		"\x93avc1x":                {Kind: vid, Codec: avc, Key: true, Lead: 5},
+		"\x91av01x":                {Kind: vid, Codec: av1, Key: true, Lead: 5},
+		"\x92av01":                 {Kind: end, Codec: av1, Lead: 5},
+		"\x95av01\x80\x04":         {Kind: cfg, Codec: av1, Lead: 5},
+		"\x91vp09x":                {Kind: vid, Codec: vp9, Key: true, Lead: 5},
+		"\xA1vp08x":                {Kind: vid, Codec: media.VP8, Lead: 5},
+		"\x91vvc1\x00\x00\x00x":    {Kind: vid, Codec: media.VVC, Key: true, Lead: 8},
+		"\x91avc1\x00\x00\x28x":    {Kind: vid, Codec: avc, Key: true, CTS: 40, Lead: 8},
+		"\x91evilx":                {Kind: vid, Codec: media.OtherCodec, Key: true, Lead: 5},
+		"\x94hvc1x":                {Kind: scr, Codec: hevc, Lead: 5},
+		"\xD4hvc1x":                {Kind: scr, Codec: hevc, Lead: 5}, // the frame type does not matter
+		"\xD1hvc1\x00\x00\x00x":    {Kind: bad, Codec: hevc},
+		"\x91hvc1\x00":             {Kind: bad, Codec: hevc, Lead: 5},
+		"\x97\x02abc\x03hvc1x":     {Kind: vid, Codec: hevc, Key: true, Lead: 10},
+		"\x97\x00a\x07\x00b\x01hvc1\x00\x00\x09x": {Kind: vid, Codec: hevc, Key: true, CTS: 9, Lead: 14},
+		"\x97\xFF\x00\x00a\x07\x00b\x03hv":        {Kind: bad, Codec: media.OtherCodec},
+		"\x97\xFF\x00\x00a\x03hvc1x":              {Kind: vid, Codec: hevc, Key: true, Lead: 10},
+		"\x97\x09a":                               {Kind: bad, Codec: media.OtherCodec},
+		// One track, with its number.
+		"\x96\x01av01\x00x":             {Kind: vid, Codec: av1, Key: true, Lead: 7},
+		"\x96\x01av01\x05x":             {Kind: vid, Codec: av1, Key: true, Lead: 7, Track: 5},
+		"\x96\x01hvc1\x02\x00\x00\x07x": {Kind: vid, Codec: hevc, Key: true, CTS: 7, Lead: 10, Track: 2},
+		"\x96\x00hvc1\x00x":             {Kind: cfg, Codec: hevc, Lead: 7},
+		"\x96\x01av01":                  {Kind: bad, Codec: media.OtherCodec},
+		"\x96\x06av01\x00x":             {Kind: bad, Codec: media.OtherCodec},
+		"\x96\x31av01\x00x":             {Kind: bad, Codec: media.OtherCodec},
+		// Two tracks of one codec: 0 wherever it stands, else the first.
+		"\x96\x13av01\x00\x00\x00\x02ab\x01\x00\x00\x01c": {Kind: vid, Codec: av1, Key: true, Lead: 10, End: 12, Others: 1},
+		"\x96\x13av01\x01\x00\x00\x02ab\x00\x00\x00\x01c": {Kind: vid, Codec: av1, Key: true, Lead: 16, Others: 1},
+		"\x96\x13av01\x07\x00\x00\x02ab\x03\x00\x00\x01c": {Kind: vid, Codec: av1, Key: true, Lead: 10, End: 12, Track: 7, Others: 1},
+		"\x96\x13av01\x00\x00\x00\x02ab\x01\x00\x00\x09c": {Kind: vid, Codec: av1, Key: true, Lead: 10, End: 12},
+		"\x96\x13av01\x00\x00\x00\x09ab":                  {Kind: bad, Codec: media.OtherCodec},
+		// Two tracks of two codecs.
+		"\x96\x21av01\x01\x00\x00\x02abhvc1\x00\x00\x00\x04\x00\x00\x05c": {Kind: vid, Codec: hevc, Key: true, CTS: 5, Lead: 23, Others: 1},
+		"\x97\x00a\x06\x21av01\x00\x00\x00\x01avp09\x01\x00\x00\x01b":     {Kind: vid, Codec: av1, Key: true, Lead: 13, End: 14, Others: 1},
 	} {
 		if got := Classify(TagVideo, []byte(in)); got != want {
-			t.Errorf("video %q: %+v", in, got)
+			t.Errorf("video %q: %+v, want %+v", in, got, want)
 		}
 	}
+	const (
+		acfg, snd = media.AudioConfig, media.Audio
+		aac       = media.AAC
+	)
 	for in, want := range map[string]Class{
-		"\xAF\x00\x12\x10": {media.AudioConfig, media.AAC, false, 0},
-		"\xAF\x01x":        {media.Audio, media.AAC, false, 0},
-		"\xAF\x02x":        {media.Invalid, media.AAC, false, 0},
-		"\xAF\x01":         {media.Invalid, media.AAC, false, 0},
-		"\x2Fxx":           {media.Audio, media.MP3, false, 0},
-		"\xEFxx":           {media.Audio, media.MP3, false, 0},
-		"\xDFxx":           {media.Audio, media.Opus, false, 0},
-		"\x7Fxx":           {media.Audio, media.OtherCodec, false, 0},
-		"\x90Opusx":        {media.AudioConfig, media.Opus, false, 0},
-		"\x91Opusx":        {media.Audio, media.Opus, false, 0},
-		"\x91ac-3x":        {media.Audio, media.AC3, false, 0},
-		"\x92.mp3":         {media.EndMark, media.MP3, false, 0},
-		"\x95\x01mp4ax":    {media.Audio, media.OtherCodec, false, 0},
-		"\x91Op":           {media.Invalid, media.OtherCodec, false, 0},
+		"\xAF\x00\x12\x10":  {Kind: acfg, Codec: aac, Lead: 2},
+		"\xAF\x01x":         {Kind: snd, Codec: aac, Lead: 2},
+		"\xAF\x02x":         {Kind: bad, Codec: aac},
+		"\xAF\x01":          {Kind: bad, Codec: aac},
+		"\x2Fxx":            {Kind: snd, Codec: media.MP3, Lead: 1},
+		"\xEFxx":            {Kind: snd, Codec: media.MP3, Lead: 1},
+		"\xDFxx":            {Kind: snd, Codec: media.Opus, Lead: 1},
+		"\x7Fxx":            {Kind: snd, Codec: media.PCMA, Lead: 1},
+		"\x8Fxx":            {Kind: snd, Codec: media.PCMU, Lead: 1},
+		"\x7F":              {Kind: bad, Codec: media.PCMA},
+		"\xBFxx":            {Kind: snd, Codec: media.OtherCodec, Lead: 1},
+		"\x90Opusx":         {Kind: acfg, Codec: media.Opus, Lead: 5},
+		"\x91Opusx":         {Kind: snd, Codec: media.Opus, Lead: 5},
+		"\x91Opus":          {Kind: bad, Codec: media.Opus, Lead: 5}, // silence
+		"\x91ac-3x":         {Kind: snd, Codec: media.AC3, Lead: 5},
+		"\x91ec-3x":         {Kind: snd, Codec: media.EAC3, Lead: 5},
+		"\x90fLaCx":         {Kind: acfg, Codec: media.FLAC, Lead: 5},
+		"\x90.mp3":          {Kind: bad, Codec: media.MP3, Lead: 5},
+		"\x92.mp3":          {Kind: end, Codec: media.MP3, Lead: 5},
+		"\x91mp4ax":         {Kind: snd, Codec: aac, Lead: 5},
+		"\x94Opusx":         {Kind: scr, Codec: media.Opus, Lead: 5},
+		"\x95\x01mp4a\x00x": {Kind: snd, Codec: aac, Lead: 7},
+		"\x95\x11Opus\x02\x00\x00\x01a\x00\x00\x00\x01b": {Kind: snd, Codec: media.Opus, Lead: 15, Others: 1},
+		"\x97\x02abc\x01Opusx":                           {Kind: snd, Codec: media.Opus, Lead: 10},
+		"\x91Op":                                         {Kind: bad, Codec: media.OtherCodec},
 	} {
 		if got := Classify(TagAudio, []byte(in)); got != want {
-			t.Errorf("audio %q: %+v", in, got)
+			t.Errorf("audio %q: %+v, want %+v", in, got, want)
 		}
 	}
 	if Classify(TagVideo, nil).Kind != media.Invalid || Classify(15, []byte("x")).Kind != media.Invalid || Classify(TagScript, []byte("x")).Kind != media.Script {
 		t.Error("nothing, an unknown type or a script")
+	}
+}
+
+func TestKeyFlagAndPlain(t *testing.T) {
+	for in, want := range map[string][2]bool{
+		"\x17": {true, true}, "\x27": {false, true}, "\x1C": {true, false}, "\x91": {true, false}, "\xA1": {false, false}, "": {false, false},
+	} {
+		if got := [2]bool{KeyFlag([]byte(in)), IsPlain(TagVideo, []byte(in))}; got != want {
+			t.Errorf("%q: %v", in, got)
+		}
+	}
+	if !IsPlain(TagAudio, []byte{0xAF}) || IsPlain(TagAudio, []byte{0x95}) || IsPlain(TagAudio, []byte{0x2F}) || IsPlain(TagScript, []byte{2}) {
+		t.Error("sound")
 	}
 }
 
@@ -241,7 +299,7 @@ func TestCodecName(t *testing.T) {
 		{TagVideo, "\x17", "H.264"}, {TagVideo, "\x1C", "HEVC (FLV codec id 12)"}, {TagVideo, "\x1D", "AV1 (FLV codec id 13)"},
 		{TagVideo, "\x90hvc1", "HEVC (Enhanced FLV hvc1)"}, {TagVideo, "\x90avc1", "H.264 (Enhanced FLV avc1)"},
 		{TagVideo, "\x90evil", "Enhanced FLV with an unknown codec"}, {TagVideo, "\x90", "Enhanced FLV"}, {TagVideo, "", ""},
-		{TagAudio, "\xAF", "AAC"}, {TagAudio, "\x2F", "MP3"}, {TagAudio, "\x91Opus", "Opus (Enhanced FLV Opus)"}, {TagScript, "x", ""},
+		{TagAudio, "\xAF", "AAC"}, {TagAudio, "\x2F", "MP3"}, {TagAudio, "\x7F", "G.711 A-law"}, {TagAudio, "\x91Opus", "Opus (Enhanced FLV Opus)"}, {TagScript, "x", ""},
 	} {
 		if got := CodecName(tc.typ, []byte(tc.body)); got != tc.want {
 			t.Errorf("%q is %q, want %q", tc.body, got, tc.want)

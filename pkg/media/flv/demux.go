@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -43,18 +44,22 @@ type EventKind uint8
 
 // The events.
 const (
-	EventJunk       EventKind = iota + 1 // Bytes were skipped until the next sound tag (or until the end)
-	EventJoined                          // the stream began without a file header
-	EventRestart                         // a second file header: the source began anew
-	EventTrailer                         // a PreviousTagSize is wrong; told once per connection, see Stats
-	EventFiltered                        // an encrypted tag; told once in a row
-	EventUnknownTag                      // a tag of an unknown type; told once per connection
-	EventAnnexB                          // AVC with start codes instead of lengths; told once per connection
+	EventJunk         EventKind = iota + 1 // Bytes were skipped until the next sound tag (or until the end)
+	EventJoined                            // the stream began without a file header
+	EventRestart                           // a second file header: the source began anew
+	EventTrailer                           // a PreviousTagSize is wrong; told once per connection, see Stats
+	EventFiltered                          // an encrypted tag; told once in a row
+	EventUnknownTag                        // a tag of an unknown type; told once per connection
+	EventAnnexB                            // H.264 or HEVC with start codes instead of lengths; told once per connection
+	EventTracks                            // several tracks of one kind: What names the one that is left out; told once per track number
+	EventUnknownCodec                      // media of a codec that has no media.Codec: What names it; told once per connection and kind
+	EventFalseKey                          // a frame that is flagged as a key frame and is none; told once per connection
 )
 
 func (k EventKind) String() string {
 	return [...]string{"none", "junk between tags", "no file header", "source restarted", "wrong PreviousTagSize", "encrypted tag",
-		"unknown tag type", "start codes instead of NAL unit lengths"}[k]
+		"unknown tag type", "start codes instead of NAL unit lengths", "more than one track", "unknown codec",
+		"key flag on a frame that depends on others"}[k]
 }
 
 // Event is something odd in the stream that the Demuxer has coped with.
@@ -63,12 +68,18 @@ type Event struct {
 	Offset int64  // in the bytes of the connection, where it begins
 	Bytes  int64  // EventJunk: how many
 	Head   []byte // EventJunk: the first of them, at most 64; valid during the call
+	What   string // of EventTracks and EventUnknownCodec
 }
 
 // DemuxerConfig is what a Demuxer can be told.
 type DemuxerConfig struct {
-	Events func(Event)      // called inside Fill and Close; nil: nobody wants to know
+	// Events is called inside Fill and Close; nil: nobody wants to know. A stream that is full of junk makes one call for
+	// each run of it: whoever logs them brings them together.
+	Events func(Event)
 	Now    func() time.Time // stamps Batch.At; nil: time.Now, the only clock in this package
+	// Patient never gives up: for files, where there is nothing else to connect to. There is no ContentError, no
+	// ErrLostSync and no ErrFiltered then.
+	Patient bool
 }
 
 // Stats counts what a Demuxer has met on its connection.
@@ -81,6 +92,8 @@ type Stats struct {
 	Filtered      int64
 	Unknown       int64 // tags of unknown type
 	AnnexB        int64
+	OtherTracks   int64 // tracks inside bodies of several, left out
+	FalseKeys     int64 // frames flagged as key frames that are none
 }
 
 type state uint8
@@ -122,15 +135,23 @@ type Demuxer struct {
 	convRun  int
 	filtered int // in a row
 
-	lengthSize int // of AVC, from the newest sequence header
+	patient    bool
+	lengthSize [2]int // of H.264 and HEVC, from the newest sequence header
+	told       told
 	chains     finder
 	hash       xxhash.Digest
 	stats      Stats
 }
 
+// told is what there was an event for already.
+type told struct {
+	tracks [2][256 / 64]uint64 // video, sound: track numbers
+	codec  [2]bool
+}
+
 // NewDemuxer makes a Demuxer for one connection.
 func NewDemuxer(cfg DemuxerConfig) *Demuxer {
-	d := &Demuxer{events: cfg.Events, now: cfg.Now, lengthSize: 4}
+	d := &Demuxer{events: cfg.Events, now: cfg.Now, patient: cfg.Patient, lengthSize: [2]int{4, 4}}
 	d.chains.reset()
 	if d.events == nil {
 		d.events = func(Event) {}
@@ -349,8 +370,8 @@ func (d *Demuxer) begin(w []byte, final bool) bool {
 	if len(w) < SniffLen && !final {
 		return d.wait(SniffLen)
 	}
-	switch c := Sniff(w); c {
-	case UnknownContent, FLVContent:
+	switch c := Sniff(w); {
+	case c == UnknownContent, c == FLVContent, d.patient:
 	default:
 		d.err = &ContentError{Content: c, Head: append([]byte(nil), w[:min(len(w), SniffLen)]...)}
 		return false
@@ -469,16 +490,15 @@ func (d *Demuxer) emit(t []byte, v verdict) {
 		if d.filtered++; d.filtered == 1 {
 			d.events(Event{Kind: EventFiltered, Offset: d.at()})
 		}
-		if d.filtered >= maxFiltered {
+		if d.filtered >= maxFiltered && !d.patient {
 			d.err = ErrFiltered
 		}
 	} else {
 		d.filtered = 0
 		if v == sound {
-			c := Classify(typ, body)
-			p.Kind, p.Codec, p.Key, p.CTS = c.Kind, c.Codec, c.Key, c.CTS
+			d.classify(typ, &p)
 		}
-		d.inspect(typ, p)
+		d.inspect(typ, &p)
 	}
 	d.stats.Packets++
 	d.cur.Packets = append(d.cur.Packets, p)
@@ -487,23 +507,106 @@ func (d *Demuxer) emit(t []byte, v verdict) {
 	d.pos += len(t)
 }
 
-// inspect counts what is odd about a packet.
-func (d *Demuxer) inspect(typ byte, p media.Packet) {
+// classify tells what a packet is and where its data lies.
+func (d *Demuxer) classify(typ byte, p *media.Packet) {
+	c := Classify(typ, p.Body)
+	if c.Others > 0 {
+		d.stats.OtherTracks += int64(c.Others)
+		d.track(typ, c.Track+1, p.Body)
+	} else if c.Track > 0 {
+		d.track(typ, c.Track, p.Body)
+	}
+	if c.End > 0 || c.Lead > math.MaxUint16 {
+		if c.End == 0 {
+			c.End = len(p.Body)
+		}
+		from := 0
+		if c.Lead > math.MaxUint16 { // more ModEx data than Packet can skip
+			from, c.Lead = c.Lead, 0
+		}
+		p.Body = p.Body[from:c.End:c.End]
+		p.Sum = sum(&d.hash, typ, p.Body)
+	}
+	p.Kind, p.Codec, p.Key, p.CTS, p.Lead, p.Track = c.Kind, c.Codec, c.Key, c.CTS, uint16(c.Lead), c.Track
+	if p.Codec == media.OtherCodec && (p.Kind == media.Video || p.Kind == media.Audio) {
+		if told := &d.told.codec[kindIndex(typ)]; !*told {
+			*told = true
+			d.events(Event{Kind: EventUnknownCodec, Offset: d.at(), What: CodecName(typ, p.Body)})
+		}
+	}
+}
+
+func kindIndex(typ byte) int {
+	if typ == TagAudio {
+		return 1
+	}
+	return 0
+}
+
+// track tells of a track besides the first, once.
+func (d *Demuxer) track(typ, number byte, body []byte) {
+	seen := &d.told.tracks[kindIndex(typ)][number/64]
+	if *seen&(1<<(number%64)) != 0 {
+		return
+	}
+	*seen |= 1 << (number % 64)
+	what := "video"
+	if typ == TagAudio {
+		what = "audio"
+	}
+	d.events(Event{Kind: EventTracks, Offset: d.at(), What: fmt.Sprintf("%s track %d, %s", what, number, CodecName(typ, body))})
+}
+
+// inspect counts what is odd about a packet, and finds out whether a key frame is one.
+func (d *Demuxer) inspect(typ byte, p *media.Packet) {
 	switch {
 	case typ != TagAudio && typ != TagVideo && typ != TagScript:
 		if d.stats.Unknown++; d.stats.Unknown == 1 {
 			d.events(Event{Kind: EventUnknownTag, Offset: d.at()})
 		}
+		return
 	case len(p.Body) == 0:
 		d.stats.Empty++
-	case p.Codec == media.AVC && p.Kind == media.VideoConfig:
-		if len(p.Body) > avcHeader+4 {
-			d.lengthSize = int(p.Body[avcHeader+4]&3) + 1
-		}
-	case p.Codec == media.AVC && p.Kind == media.Video && IsAnnexB(p.Body, d.lengthSize):
+		return
+	case p.Kind == media.VideoConfig:
+		d.measure(p)
+		return
+	case p.Kind != media.Video:
+		return
+	}
+	size := 0 // of lengths
+	switch p.Codec {
+	case media.AVC:
+		size = d.lengthSize[0]
+	case media.HEVC:
+		size = d.lengthSize[1]
+	}
+	starts := false
+	if size > 0 && StartCodes(p.Payload(), size) {
+		starts = true
 		if d.stats.AnnexB++; d.stats.AnnexB == 1 {
 			d.events(Event{Kind: EventAnnexB, Offset: d.at()})
 		}
+	}
+	if p.Key && p.Codec != media.OtherCodec && p.Codec != media.VVC {
+		if p.Key = isKey(p.Codec, p.Payload(), size, starts); !p.Key {
+			if d.stats.FalseKeys++; d.stats.FalseKeys == 1 {
+				d.events(Event{Kind: EventFalseKey, Offset: d.at()})
+			}
+		}
+	}
+}
+
+// measure remembers how long the lengths in front of NAL units are.
+func (d *Demuxer) measure(p *media.Packet) {
+	const avcAt, hevcAt = 4, 21
+	b := p.Payload()
+	switch {
+	case len(b) == 0 || b[0] == 0: // start codes: not a record
+	case p.Codec == media.AVC && len(b) > avcAt:
+		d.lengthSize[0] = int(b[avcAt]&3) + 1
+	case p.Codec == media.HEVC && len(b) > hevcAt:
+		d.lengthSize[1] = int(b[hevcAt]&3) + 1
 	}
 }
 
@@ -544,7 +647,7 @@ func (d *Demuxer) seek(w []byte, final bool) bool {
 }
 
 func (d *Demuxer) tooMuch() bool {
-	if d.run > maxJunk && d.err == nil {
+	if d.run > maxJunk && d.err == nil && !d.patient {
 		d.err = ErrLostSync
 	}
 	return d.err != nil

@@ -552,7 +552,7 @@ func FuzzDemuxer(f *testing.F) {
 }
 
 func TestStrings(t *testing.T) {
-	for k := EventJunk; k <= EventAnnexB; k++ {
+	for k := EventJunk; k <= EventFalseKey; k++ {
 		if fmt.Sprint(k) == "" {
 			t.Errorf("event %d has no name", k)
 		}

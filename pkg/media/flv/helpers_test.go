@@ -143,7 +143,8 @@ func demux(t testing.TB, r io.Reader) result {
 			p.Body = bytes.Clone(p.Body)
 			res.Packets = append(res.Packets, p)
 		}
-		if tags != c.Tags {
+		// A body of several tracks is cut to one.
+		if tags != c.Tags && (tags > c.Tags || d.Stats().OtherTracks == 0) {
 			t.Fatalf("a batch counts %d bytes of tags and holds %d", c.Tags, tags)
 		}
 		add(&res.Count, c)
