@@ -209,40 +209,6 @@ func readSPS(nal []byte) (width, height int, err error) {
 // number is the mark of pictures that come from pkg/liveroom, in an SEI message of unregistered user data.
 const numberMark = "\xc4\x6e\x21\x5d\x9b\x37\x4f\xa8\xb1\x66\x52\xe9\x7a\x3d\x1f\x8c"
 
-// readAccessUnit walks over the length-prefixed NAL units of one picture, which must fill b exactly.
-func readAccessUnit(b []byte, nalSize int) (idr bool, slices int, number uint64, numbered bool, err error) {
-	for at := 0; at < len(b); {
-		if at+nalSize > len(b) {
-			return idr, slices, number, numbered, fmt.Errorf("%d bytes behind the last NAL unit", len(b)-at)
-		}
-		n := 0
-		for _, c := range b[at : at+nalSize] {
-			n = n<<8 | int(c)
-		}
-		at += nalSize
-		if n <= 0 || at+n > len(b) {
-			return idr, slices, number, numbered, fmt.Errorf("NAL unit of %d bytes, %d are left", n, len(b)-at)
-		}
-		nal := b[at : at+n]
-		at += n
-		if nal[0]&0x80 != 0 {
-			return idr, slices, number, numbered, errors.New("forbidden bit is set")
-		}
-		switch nal[0] & 31 {
-		case 5:
-			idr = true
-			slices++
-		case 1, 2:
-			slices++
-		case 6:
-			if v, ok := readNumber(unescape(nal[1:])); ok {
-				number, numbered = v, true
-			}
-		}
-	}
-	return idr, slices, number, numbered, nil
-}
-
 // readNumber looks through the messages of an SEI unit (ITU-T H.264, 7.3.2.3.1).
 func readNumber(b []byte) (uint64, bool) {
 	value := func() (v int, ok bool) {

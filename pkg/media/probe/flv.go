@@ -13,10 +13,11 @@ import (
 // track gathers what is known of a track while the file is read.
 type track struct {
 	Track
+	shape   shape
 	steps   []int64 // ms
 	lastMS  int64
-	late    int // configurations after the first frame
-	nalSize int
+	content chain
+	media   chain
 }
 
 // flvFile is one pass over a file.
@@ -29,6 +30,8 @@ type flvFile struct {
 	headers map[int64]int64  // offset of each video sequence header → ms
 	lastKey int64            // offset
 	scripts int
+	content chain
+	scratch []byte
 }
 
 func (f *flvFile) problem(code Code, at int64, format string, args ...any) {
@@ -135,26 +138,35 @@ func (f *flvFile) script(at int64, body []byte) {
 }
 
 // configure takes a decoder configuration.
-func (f *flvFile) configure(t *track, at int64, codec string, config []byte) bool {
+func (f *flvFile) configure(t *track, at int64, codec string, config []byte) {
 	if t.Config == nil {
-		t.Codec, t.Config = codec, slices.Clone(config)
 		if t.Frames > 0 {
 			f.problem(Config, at, "the %s configuration comes after %d frames", t.Kind, t.Frames)
 		}
-		return true
+		var err error
+		t.Codec, t.Config = codec, slices.Clone(config)
+		if t.shape, err = configure(codec, config); err != nil {
+			f.problem(Config, at, "%s configuration: %v", codec, err)
+		}
+		t.Width, t.Height = t.shape.width, t.shape.height
+		return
 	}
-	if slices.Equal(t.Config, config) {
+	if t.Codec == codec && slices.Equal(t.Config, config) {
 		f.problem(Config, at, "the %s configuration comes again", t.Kind)
 	} else {
 		f.problem(Config, at, "the %s configuration changes inside the file", t.Kind)
 	}
-	return false
 }
 
 // frame takes the time of a frame.
-func (f *flvFile) frame(t *track, at, ts int64) {
+func (f *flvFile) frame(t *track, at, ts, shift int64) {
 	now := time.Duration(ts) * time.Millisecond
-	if t.Config == nil && t.Frames == 0 {
+	shown := now + time.Duration(shift)*time.Millisecond
+	if t.Frames == 0 {
+		t.Begin, t.Until = shown, shown
+	}
+	t.Begin, t.Until = min(t.Begin, shown), max(t.Until, shown)
+	if t.Config == nil && t.Frames == 0 && needsConfig(t.Codec) {
 		f.problem(Config, at, "a %s frame without a configuration before it", t.Kind)
 	}
 	if t.Frames == 0 {
@@ -179,51 +191,143 @@ func (f *flvFile) frame(t *track, at, ts int64) {
 	t.lastMS, t.Last = ts, now
 }
 
+// What a tag is for.
+type purpose uint8
+
+const (
+	ofConfig purpose = iota + 1
+	ofFrame
+	ofNothing // end of sequence, colour information
+)
+
+// pictureTag reads the head of a video tag: legacy, and Enhanced FLV without its multitrack form.
+func pictureTag(b []byte) (codec string, is purpose, head int, shift int64, err error) {
+	codec, is, head, err = pictureHead(b)
+	if is == ofFrame && (codec == "avc" || codec == "hevc") && (b[0]&0x80 == 0 || b[0]&15 == 1) {
+		c := b[head-3 : head]
+		shift = int64(int32(uint32(c[0])<<24|uint32(c[1])<<16|uint32(c[2])<<8) >> 8)
+	}
+	return codec, is, head, shift, err
+}
+
+func pictureHead(b []byte) (codec string, is purpose, head int, err error) {
+	if len(b) < 5 {
+		return "", 0, 0, fmt.Errorf("video tag of %d bytes", len(b))
+	}
+	if b[0]&0x80 == 0 {
+		codec = map[byte]string{7: "avc", 12: "hevc", 13: "av1"}[b[0]&15]
+		if codec == "" {
+			return "", 0, 0, fmt.Errorf("video codec %d", b[0]&15)
+		}
+		if b[1] > 2 {
+			return codec, 0, 0, fmt.Errorf("packet type %d", b[1])
+		}
+		return codec, [...]purpose{ofConfig, ofFrame, ofNothing}[b[1]], 5, nil
+	}
+	codec = map[string]string{"avc1": "avc", "hvc1": "hevc", "av01": "av1", "vp09": "vp9", "vp08": "vp8"}[string(b[1:5])]
+	if codec == "" {
+		return "", 0, 0, fmt.Errorf("video codec %q", b[1:5])
+	}
+	switch kind := b[0] & 15; kind {
+	case 0:
+		return codec, ofConfig, 5, nil
+	case 1:
+		if codec != "avc" && codec != "hevc" {
+			return codec, ofFrame, 5, nil
+		}
+		if len(b) < 8 {
+			return codec, 0, 0, fmt.Errorf("video tag of %d bytes", len(b))
+		}
+		return codec, ofFrame, 8, nil
+	case 3:
+		return codec, ofFrame, 5, nil
+	case 2, 4:
+		return codec, ofNothing, 5, nil
+	default:
+		return codec, 0, 0, fmt.Errorf("packet type %d", kind)
+	}
+}
+
+// soundTag is pictureTag for audio.
+func soundTag(b []byte) (codec string, is purpose, head int, err error) {
+	if len(b) < 2 {
+		return "", 0, 0, fmt.Errorf("audio tag of %d bytes", len(b))
+	}
+	switch b[0] >> 4 {
+	case 10:
+		if b[1] > 1 {
+			return "aac", 0, 0, fmt.Errorf("AAC packet type %d", b[1])
+		}
+		return "aac", [...]purpose{ofConfig, ofFrame}[b[1]], 2, nil
+	case 2, 14:
+		return "mp3", ofFrame, 1, nil
+	case 7:
+		return "g711a", ofFrame, 1, nil
+	case 8:
+		return "g711u", ofFrame, 1, nil
+	case 9:
+		if len(b) < 5 {
+			return "", 0, 0, fmt.Errorf("audio tag of %d bytes", len(b))
+		}
+		codec = map[string]string{"mp4a": "aac", "Opus": "opus", "ac-3": "ac-3", "ec-3": "ec-3", "fLaC": "flac", ".mp3": "mp3"}[string(b[1:5])]
+		if codec == "" {
+			return "", 0, 0, fmt.Errorf("audio codec %q", b[1:5])
+		}
+		switch kind := b[0] & 15; kind {
+		case 0:
+			return codec, ofConfig, 5, nil
+		case 1:
+			return codec, ofFrame, 5, nil
+		case 2, 4:
+			return codec, ofNothing, 5, nil
+		default:
+			return codec, 0, 0, fmt.Errorf("packet type %d", kind)
+		}
+	}
+	return "", 0, 0, fmt.Errorf("sound format %d", b[0]>>4)
+}
+
 func (f *flvFile) picture(at, ts int64, body []byte) {
 	t := &f.video
-	if len(body) < 5 {
-		f.problem(Frame, at, "video tag of %d bytes", len(body))
+	codec, is, head, shift, err := pictureTag(body)
+	if err != nil {
+		f.problem(Frame, at, "%v", err)
 		return
 	}
-	if body[0]&0x80 != 0 || body[0]&0x0f != 7 {
-		f.problem(Frame, at, "a video tag that is not AVC begins with %#02x", body[0])
-		return
-	}
-	switch body[1] {
-	case 0:
-		if f.configure(t, at, "avc", body[5:]) {
-			n, w, h, err := readAVCC(body[5:])
-			if err != nil {
-				f.problem(Config, at, "AVC configuration: %v", err)
-			}
-			t.nalSize, t.Width, t.Height = n, w, h
-		}
+	switch is {
+	case ofConfig:
+		f.configure(t, at, codec, body[head:])
 		f.headers[at] = ts
-	case 1:
-		f.frame(t, at, ts)
-		if t.nalSize == 0 {
-			return
+	case ofFrame:
+		if t.Frames == 0 && t.Codec == "" {
+			t.Codec = codec
 		}
-		idr, slices, number, numbered, err := readAccessUnit(body[5:], t.nalSize)
-		if err != nil {
-			f.problem(Frame, at, "access unit: %v", err)
-		} else if slices == 0 {
-			f.problem(Frame, at, "access unit without a slice")
+		f.frame(t, at, ts, shift)
+		p := picture{foreign: true}
+		if codec != t.Codec {
+			f.problem(Frame, at, "%s among %s", codec, t.Codec)
+		} else if t.Config != nil || !needsConfig(codec) {
+			if p, err = readPicture(codec, body[head:], t.shape.nalSize, &f.scratch); err != nil {
+				f.problem(Frame, at, "access unit: %v", err)
+			} else if p.coded == 0 {
+				f.problem(Frame, at, "access unit without a slice")
+			}
 		}
-		key := body[0]>>4 == 1
+		startable := p.start || p.recovery || p.foreign
+		key := body[0]>>4&7 == 1
 		if key {
 			f.keys[at] = ts
 			f.lastKey = at
 			t.Keys++
-			if !idr {
+			if !startable {
 				f.problem(Frame, at, "marked as key frame but holds no IDR slice")
 			}
 		}
-		if t.Frames == 1 && !(key && idr) {
+		if t.Frames == 1 && !(key && startable) {
 			f.problem(Start, at, "the first picture is no IDR")
 		}
-		if numbered {
-			f.r.Numbers = append(f.r.Numbers, number)
+		if p.numbered {
+			f.r.Numbers = append(f.r.Numbers, p.number)
 			f.r.At = append(f.r.At, t.Last)
 		}
 		sum := sha256.Sum256(body)
@@ -234,34 +338,44 @@ func (f *flvFile) picture(at, ts int64, body []byte) {
 		} else {
 			f.seen[d] = at
 		}
-	case 2: // end of sequence
-	default:
-		f.problem(Frame, at, "AVC packet type %d", body[1])
+		f.sum(t, pictureByte, body, p.media)
 	}
 }
 
 func (f *flvFile) sound(at, ts int64, body []byte) {
 	t := &f.audio
-	if len(body) < 2 {
-		f.problem(Frame, at, "audio tag of %d bytes", len(body))
+	codec, is, head, err := soundTag(body)
+	if err != nil {
+		f.problem(Frame, at, "%v", err)
 		return
 	}
-	if body[0]>>4 != 10 {
-		f.problem(Frame, at, "an audio tag that is not AAC begins with %#02x", body[0])
-		return
-	}
-	switch body[1] {
-	case 0:
-		f.configure(t, at, "aac", body[2:])
-	case 1:
-		if len(body) == 2 {
+	switch is {
+	case ofConfig:
+		f.configure(t, at, codec, body[head:])
+	case ofFrame:
+		if t.Frames == 0 && t.Codec == "" {
+			t.Codec = codec
+		}
+		if codec != t.Codec {
+			f.problem(Frame, at, "%s among %s", codec, t.Codec)
+		}
+		if len(body) == head {
 			f.problem(Frame, at, "empty audio frame")
 		}
-		f.frame(t, at, ts)
+		f.frame(t, at, ts, 0)
 		t.Keys++
-	default:
-		f.problem(Frame, at, "AAC packet type %d", body[1])
+		f.scratch = append(append(f.scratch[:0], soundByte), body[head:]...)
+		f.sum(t, soundByte, body, xxh64(f.scratch))
 	}
+}
+
+// sum counts one frame into the running hashes.
+func (f *flvFile) sum(t *track, typ byte, body []byte, media uint64) {
+	f.scratch = append(append(f.scratch[:0], typ), body...)
+	s := xxh64(f.scratch)
+	f.content.add(s)
+	t.content.add(s)
+	t.media.add(media)
 }
 
 // close compares what was read with what the file says about itself.
@@ -279,16 +393,16 @@ func (f *flvFile) close() {
 			slices.Sort(s)
 			t.End += time.Duration(s[len(s)/2]) * time.Millisecond
 		}
+		t.Until += t.End - t.Last
+		t.Content, t.Media = t.content.h, t.media.h
 		f.r.Tracks = append(f.r.Tracks, t.Track)
 	}
+	f.r.Content = f.content.h
 	if len(f.r.Tracks) == 0 {
 		f.problem(Start, 0, "no media")
 	}
 	if len(f.r.Tracks) == 2 {
-		f.r.Skew = f.video.End - f.audio.End
-		if f.r.Skew.Abs() > MaxSkew {
-			f.problem(Skew, f.r.Size, "video ends at %v, audio at %v", f.video.End, f.audio.End)
-		}
+		f.r.Problems = append(f.r.Problems, f.r.skew(f.video.Track, f.audio.Track)...)
 	}
 	if f.scripts > 1 {
 		f.problem(Metadata, 0, "%d script tags", f.scripts)
@@ -322,14 +436,18 @@ func (f *flvFile) metadata() {
 	}
 	agree("filesize", float64(f.r.Size), 0)
 	if v := f.video; v.Frames > 0 {
-		agree("width", float64(v.Width), 0)
-		agree("height", float64(v.Height), 0)
-		agree("videocodecid", 7, 0)
+		if v.Width > 0 {
+			agree("width", float64(v.Width), 0)
+			agree("height", float64(v.Height), 0)
+		}
+		if v.Codec == "avc" {
+			agree("videocodecid", 7, 0)
+		}
 		agree("lastkeyframelocation", float64(f.lastKey), 0)
 		agree("lastkeyframetimestamp", float64(f.keys[f.lastKey])/1000, 0.001)
 		agree("lasttimestamp", max(v.Last, f.audio.Last).Seconds(), 0.1)
 	}
-	if f.audio.Frames > 0 {
+	if f.audio.Frames > 0 && f.audio.Codec == "aac" {
 		agree("audiocodecid", 10, 0)
 	}
 	if f.video.Frames > 0 {
