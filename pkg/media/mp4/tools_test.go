@@ -1,0 +1,234 @@
+package mp4_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/mp4"
+)
+
+// tool finds an optional program. LIVEREC_NEED_TOOLS=1 makes it a duty.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	p, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("LIVEREC_NEED_TOOLS") == "1" {
+			t.Fatalf("%s is needed: %v", name, err)
+		}
+		t.Skipf("no %s here", name)
+	}
+	return p
+}
+
+func run(t testing.TB, name string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(t.Context(), tool(t, name), args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+// made is a file by ffmpeg. Arguments come behind the two test sources; the last one is the name.
+func made(t testing.TB, args ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), args[len(args)-1])
+	run(t, "ffmpeg", slices.Concat([]string{"-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+		"-t", "4"}, args[:len(args)-1], []string{path})...)
+	return path
+}
+
+// fragmented makes ffmpeg write fMP4 whose own first times are kept.
+func fragmented(t testing.TB, args ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(made(t, slices.Concat(args, []string{"-movflags", "frag_keyframe+delay_moov+default_base_moof", "x.mp4"})...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// source is a file by ffmpeg, taken apart by the Demuxer.
+type source struct {
+	cfg     mp4.Config
+	samples []mp4.Sample // as they come live: sorted by DTS
+}
+
+func demuxed(t testing.TB, b []byte) source {
+	t.Helper()
+	in, err := mp4.ParseInit(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s source
+	for i := range in.Tracks {
+		tr := &in.Tracks[i]
+		if tr.Refused != nil {
+			t.Fatal(tr.Refused)
+		}
+		c := tr.Track
+		c.Timescale = 0
+		if tr.Kind == media.Video {
+			s.cfg.Video = &c
+		} else {
+			s.cfg.Audio = &c
+		}
+	}
+	for a, err := range mp4.NewDemuxer(in).Samples(b) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := &in.Tracks[a.Track]
+		at := func(ticks int64) time.Duration {
+			return time.Duration((ticks*int64(time.Second) + int64(tr.Timescale)/2) / int64(tr.Timescale))
+		}
+		shown := tr.Empty - tr.Start
+		s.samples = append(s.samples, mp4.Sample{Video: tr.Kind == media.Video, Key: a.Key, Time: at(a.DTS+shown+1e6) - at(1e6),
+			Shift: at(a.PTS-a.DTS+1e6) - at(1e6), Lasts: at(a.Lasts), Data: a.Data})
+	}
+	sort.SliceStable(s.samples, func(i, j int) bool { return s.samples[i].Time < s.samples[j].Time })
+	return s
+}
+
+// states are the three states of one recording.
+type states struct{ open, between, closed []byte }
+
+// record writes the samples, with a fragment for each 500 ms.
+func (s source) record(t testing.TB) (st states, w *mp4.Writer) {
+	t.Helper()
+	w, err := mp4.NewWriter(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b []byte
+	for _, x := range s.samples {
+		if err := w.Add(x); err != nil {
+			t.Fatal(err)
+		}
+		if _, d := w.Pending(); d >= 500*time.Millisecond {
+			if b == nil {
+				b = append(b, w.Head()...)
+			}
+			b = w.Flush(b)
+		}
+	}
+	b = w.Flush(b)
+	st.open = slices.Clone(b)
+	tail, at, patch := w.Close()
+	st.between = slices.Concat(b, tail)
+	st.closed = slices.Clone(st.between)
+	copy(st.closed[at:], patch)
+	return st, w
+}
+
+func save(t testing.TB, b []byte, name string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(p, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// packet is what ffprobe lists of one: times in µs. Durations are left out, since the last one of a fragment is a guess.
+type packet struct {
+	pts, dts int64
+	rest     string // flags and size
+}
+
+// packets are those of video and sound, on a clock that is 0 where the first of either is shown.
+func packets(t testing.TB, path string) (all [2][]packet) {
+	t.Helper()
+	zero := int64(1 << 62)
+	for i, stream := range []string{"v", "a"} {
+		out, errs := run(t, "ffprobe", "-v", "warning", "-select_streams", stream, "-show_entries", "packet=pts_time,dts_time,flags,size", "-of", "csv=p=0", path)
+		for line := range strings.Lines(errs) {
+			if !strings.Contains(line, "Found duplicated MOOV Atom") {
+				t.Errorf("ffprobe complains about %s: %s", filepath.Base(path), line)
+			}
+		}
+		for _, line := range strings.Fields(out) {
+			f := strings.SplitN(line, ",", 3)
+			micro := func(s string) int64 {
+				v, err := strconv.ParseFloat(s, 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return int64(math.Round(v * 1e6))
+			}
+			p := packet{micro(f[0]), micro(f[1]), f[2]}
+			zero = min(zero, p.pts)
+			all[i] = append(all[i], p)
+		}
+	}
+	for i := range all {
+		for j := range all[i] {
+			all[i][j].pts -= zero
+			all[i][j].dts -= zero
+		}
+	}
+	return all
+}
+
+// differ says where two lists differ by more than one tick of 90 kHz.
+func differ(want, got []packet) string {
+	for i := range min(len(want), len(got)) {
+		near := func(a, b int64) bool { return a-b <= 12 && b-a <= 12 }
+		if w, g := want[i], got[i]; w.rest != g.rest || !near(w.pts, g.pts) || !near(w.dts, g.dts) {
+			return fmt.Sprintf("packet %d of %d is %v, want %v", i, len(got), g, w)
+		}
+	}
+	if len(want) != len(got) {
+		return fmt.Sprintf("%d packets, want %d", len(got), len(want))
+	}
+	return ""
+}
+
+func TestToolsReadEachState(t *testing.T) {
+	for name, args := range map[string][]string{
+		"H.264 with B frames and AAC": {"-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-bf", "2", "-c:a", "aac"},
+		"HEVC and AC-3":               {"-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=50:bframes=3", "-tag:v", "hvc1", "-c:a", "ac3"},
+		"AV1 and Opus":                {"-c:v", "libsvtav1", "-preset", "12", "-g", "50", "-c:a", "libopus"},
+		"VP9 and E-AC-3":              {"-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "50", "-c:a", "eac3"},
+		"AAC":                         {"-map", "1:a", "-c:a", "aac", "-ar", "44100"},
+		"FLAC":                        {"-map", "1:a", "-c:a", "flac", "-strict", "-2"},
+		"MP3":                         {"-map", "1:a", "-c:a", "libmp3lame", "-ar", "44100"},
+		"H.264":                       {"-map", "0:v", "-c:v", "libx264", "-preset", "ultrafast", "-r", "30000/1001", "-bf", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := fragmented(t, args...)
+			from := save(t, b, "source.mp4")
+			s := demuxed(t, b)
+			st, w := s.record(t)
+			if int64(len(st.between)) > w.Size() || int64(len(st.between)) < w.Size()-200 {
+				t.Errorf("%d bytes, Size said %d", len(st.between), w.Size())
+			}
+			want := packets(t, from)
+			for state, b := range map[string][]byte{"open": st.open, "between": st.between, "closed": st.closed} {
+				path := save(t, b, state+".mp4")
+				got := packets(t, path)
+				for i, kind := range []string{"video", "sound"} {
+					if d := differ(want[i], got[i]); d != "" {
+						t.Errorf("%s, %s: %s", state, kind, d)
+					}
+				}
+				if _, errs := run(t, "ffmpeg", "-v", "warning", "-xerror", "-i", path, "-f", "null", "-"); errs != "" && state != "between" {
+					t.Errorf("%s: ffmpeg complains: %s", state, errs)
+				}
+			}
+		})
+	}
+}
