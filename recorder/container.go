@@ -99,9 +99,10 @@ type container interface {
 }
 
 // newContainer begins a part. begin is what the file begins with; where it is empty, the container gives it out itself.
-func newContainer(kind Container, c configs, limit time.Duration) (k container, begin []byte, err error) {
+// sums says that packets which are FLV tags come with the sum of their whole body.
+func newContainer(kind Container, c configs, limit time.Duration, sums bool) (k container, begin []byte, err error) {
 	if kind == ContainerFLV {
-		p, begin, err := newFLV(c, limit)
+		p, begin, err := newFLV(c, limit, sums)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/pkg/segment"
@@ -15,46 +17,44 @@ import (
 // flvPart is a part as FLV: the tags of the source, byte for byte, behind a head with an index of constant size. Frames
 // that did not come as such tags get a tag header.
 type flvPart struct {
-	h       *flv.Head
-	configs configs
-	origin  *origin // nil: all frames are tags as they came
-	n       uint64  // media tags
-	chain   uint64
-	lead    [5]byte // scratch
+	h     *flv.Head
+	n     uint64 // media tags
+	chain uint64
+	// sums says that the sum of a video tag is that of its packet. Else it is made from what is written, as always for
+	// sound: around a change of the configuration sound may come with the other kind of sum, and costs next to nothing.
+	sums bool
+	lead [avcLead]byte // scratch
 }
 
 var _ container = (*flvPart)(nil)
 
-// newFLV makes the head of a part, and what the file begins with.
-func newFLV(c configs, limit time.Duration) (*flvPart, []byte, error) {
-	p := &flvPart{configs: c}
+// The tag headers of H.264 and AAC.
+const (
+	avcLead = 5
+	aacLead = 2
+	aacTag  = 0xaf // what it says beside the codec is ignored
+)
+
+// newFLV makes the head of a part, and what the file begins with. sums: see flvPart.
+func newFLV(c configs, limit time.Duration, sums bool) (*flvPart, []byte, error) {
 	for t, only := range []media.Codec{media.AVC, media.AAC} {
 		if c.codec[t] != media.NoCodec && c.codec[t] != only {
 			return nil, nil, &ContainerError{Container: ContainerFLV, Codec: c.codec[t]}
 		}
 	}
 	video, audio := c.video, c.audio
-	if len(video) > 0 && !plainVideo(video, c.lead[vid]) {
-		video, p.origin = append([]byte{0x17, 0, 0, 0, 0}, c.record(vid)...), &origin{}
+	if c.codec[vid] != media.NoCodec && !c.plain(vid) {
+		video = append([]byte{0x17, 0, 0, 0, 0}, c.record(vid)...)
 	}
-	if len(audio) > 0 && !plainAudio(audio, c.lead[aud]) {
-		audio, p.origin = append([]byte{aacTag, 0}, c.record(aud)...), &origin{}
+	if c.codec[aud] != media.NoCodec && !c.plain(aud) {
+		audio = append([]byte{aacTag, 0}, c.record(aud)...)
 	}
-	var err error
-	p.h, err = flv.NewHead(flv.HeadConfig{Video: video, Audio: audio, Meta: metadata(c.script), Limit: limit})
+	h, err := flv.NewHead(flv.HeadConfig{Video: video, Audio: audio, Meta: metadata(c.script), Limit: limit})
 	if err != nil {
 		return nil, nil, err
 	}
-	return p, p.h.Patch(), nil
+	return &flvPart{h: h, sums: sums && c.tags()}, h.Patch(), nil
 }
-
-// aacTag is the first byte of every AAC tag: whatever it says beside the codec is ignored.
-const aacTag = 0xaf
-
-// plainVideo and plainAudio report whether a body with a tag header of so many bytes is that of an AVC or AAC tag, and not
-// of Enhanced FLV or none at all.
-func plainVideo(b []byte, lead int) bool { return lead == 5 && b[0]&0x8f == 7 }
-func plainAudio(b []byte, lead int) bool { return lead == 2 && b[0]>>4 == 10 }
 
 func metadata(script []byte) flv.Metadata {
 	if len(script) == 0 {
@@ -79,44 +79,43 @@ func (c *flvPart) duration() time.Duration      { return c.h.Duration() }
 func (c *flvPart) frames() (video, audio int64) { return c.h.Frames() }
 func (c *flvPart) content() uint64              { return c.chain }
 
-func (c *flvPart) about() noteFile {
-	if c.origin == nil {
-		return noteFile{}
-	}
-	return noteFile{Container: ContainerFLV, Origin: c.origin.clone()}
-}
+func (c *flvPart) about() noteFile { return noteFile{} }
 
 func (c *flvPart) add(o *output, it *repair.Item, ms int64, _ time.Duration) error {
-	lead := min(c.configs.leadOf(&it.Packet), len(it.Body))
+	typ := flv.TagAudio
 	if it.Kind == media.Video {
-		if plainVideo(it.Body, lead) {
-			return c.tag(o, flv.TagVideo, ms, it.Key, nil, it.Body, it.Sum)
+		typ = flv.TagVideo
+	}
+	if it.Lead > 0 && flv.IsPlain(typ, it.Body) {
+		sum := it.Sum
+		if !c.sums || typ == flv.TagAudio {
+			sum = digest(typ, nil, it.Body)
 		}
-		h := append(c.lead[:0], 0x27, 1, byte(it.CTS>>16), byte(it.CTS>>8), byte(it.CTS))
+		return c.tag(o, typ, ms, it.Key, nil, it.Body, sum)
+	}
+	data := it.Payload()
+	head := append(c.lead[:0], aacTag, 1)
+	if typ == flv.TagVideo {
+		head = append(c.lead[:0], 0x27, 1, byte(it.CTS>>16), byte(it.CTS>>8), byte(it.CTS))
 		if it.Key {
-			h[0] = 0x17
+			head[0] = 0x17
 		}
-		return c.wrap(o, flv.TagVideo, ms, it, h, lead)
 	}
-	if plainAudio(it.Body, lead) {
-		return c.tag(o, flv.TagAudio, ms, it.Key, nil, it.Body, it.Sum)
-	}
-	return c.wrap(o, flv.TagAudio, ms, it, append(c.lead[:0], aacTag, 1), lead)
-}
-
-// wrap writes a frame that came without a tag header, or with another one.
-func (c *flvPart) wrap(o *output, typ byte, ms int64, it *repair.Item, head []byte, lead int) error {
-	if c.origin == nil {
-		c.origin = &origin{}
-	}
-	if lead > 0 {
-		c.origin.learn(it, lead)
-	}
-	data := it.Body[lead:]
 	if len(head)+len(data) > media.MaxBody {
 		return fmt.Errorf("%w: %d bytes are too many for FLV", errRefused, len(data))
 	}
 	return c.tag(o, typ, ms, it.Key, head, data, digest(typ, head, data))
+}
+
+// digest is flv.Sum of a body in two pieces.
+func digest(typ byte, head, data []byte) uint64 {
+	var d xxhash.Digest
+	t := [1]byte{typ}
+	d.Reset()
+	_, _ = d.Write(t[:]) // a Digest takes everything
+	_, _ = d.Write(head)
+	_, _ = d.Write(data)
+	return d.Sum64()
 }
 
 // tag writes one tag whose body is head and data.
@@ -157,7 +156,7 @@ func measureFLV(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 		return m, err
 	}
 	from := s.HeadLen
-	c := flvPart{origin: n.File.Origin.clone()}
+	var c flvPart
 	if n.Seq == seg.ID.Seq && n.Size >= s.HeadLen && n.Size <= s.End && n.Frames > 0 {
 		from, c.n, c.chain = n.Size, uint64(n.Frames), n.Content
 	}
@@ -166,7 +165,7 @@ func measureFLV(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 	}
 	if m.frames != s.Video.Frames+s.Audio.Frames { // the note is not of this file: everything again
 		m.tail = nil
-		if err := m.readFLV(&flvPart{origin: c.origin}, r, size, n, s.HeadLen); err != nil {
+		if err := m.readFLV(&flvPart{}, r, size, n, s.HeadLen); err != nil {
 			return m, err
 		}
 	}
@@ -181,13 +180,13 @@ func (m *measured) readFLV(c *flvPart, r io.ReaderAt, size int64, n note, from i
 			c.chain = media.Chain(c.chain, c.n, t.Sum)
 		}
 		tag := repair.TailTag{Kind: t.Kind, Key: t.Key, Out: t.DTS + m.base, Size: len(t.Body), Sum: t.Sum}
-		if c.origin != nil {
-			lead := 2
+		if n.data() {
+			lead := aacLead
 			if t.Type == flv.TagVideo {
-				lead = 5
+				lead = avcLead
 			}
-			shift := time.Duration(flv.Classify(t.Type, t.Body).CTS) * time.Millisecond
-			tag.Sum, tag.Size = c.origin.sum(t.Type == flv.TagVideo, t.Key, shift, t.Body[min(lead, len(t.Body)):])
+			data := t.Body[min(lead, len(t.Body)):]
+			tag.Size, tag.Sum = len(data), digest(t.Type, nil, data)
 		}
 		m.tail = append(m.tail, tag)
 		return nil
@@ -197,14 +196,6 @@ func (m *measured) readFLV(c *flvPart, r io.ReaderAt, size int64, n note, from i
 	}
 	m.end, m.frames, m.err = s.End, int64(c.n), s.HeadErr
 	if c.h = s.Head; c.h != nil {
-		c.configs = configs{video: s.Config.Video, audio: s.Config.Audio}
-		if len(s.Config.Video) > 0 {
-			c.configs.codec[vid], c.configs.lead[vid] = media.AVC, 5
-		}
-		if len(s.Config.Audio) > 0 {
-			c.configs.codec[aud], c.configs.lead[aud] = media.AAC, 2
-		}
-		c.configs.tagged = c.origin == nil || c.origin.seen()
 		m.container = c
 	}
 	return nil

@@ -33,7 +33,7 @@ type muxer interface {
 	Frames() (video, audio int64)
 	Content() uint64
 
-	add(it *repair.Item, lead int, at time.Duration) error
+	add(it *repair.Item, at time.Duration) error
 	headLen() int64
 	finish() ending
 	kind() Container
@@ -43,8 +43,7 @@ type muxer interface {
 type fragments struct {
 	muxer
 	configs configs
-	origin  *origin // nil: the frames are in the file as they came
-	begun   bool    // the head was handed out
+	begun   bool // the head was handed out
 }
 
 var _ container = (*fragments)(nil)
@@ -68,16 +67,12 @@ func (c *fragments) add(o *output, it *repair.Item, _ int64, at time.Duration) e
 			return err
 		}
 	}
-	lead := min(c.configs.leadOf(&it.Packet), len(it.Body))
-	if lead > 0 && c.origin != nil {
-		c.origin.learn(it, lead)
-	}
-	err := c.muxer.add(it, lead, at)
+	err := c.muxer.add(it, at)
 	if errors.Is(err, mp4.ErrFull) {
 		if err := c.flush(o); err != nil {
 			return err
 		}
-		err = c.muxer.add(it, lead, at)
+		err = c.muxer.add(it, at)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
@@ -86,7 +81,7 @@ func (c *fragments) add(o *output, it *repair.Item, _ int64, at time.Duration) e
 }
 
 func (c *fragments) about() noteFile {
-	f := noteFile{Container: c.kind(), Codec: c.configs.codec, Record: [2][]byte{c.configs.record(vid), c.configs.record(aud)}, Origin: c.origin.clone()}
+	f := noteFile{Container: c.kind(), Codec: c.configs.codec, Record: [2][]byte{c.configs.record(vid), c.configs.record(aud)}}
 	if c.begun && c.headLen() > 0 {
 		f.Head = c.Head()
 	}
@@ -116,9 +111,6 @@ func (c *fragments) complete() bool {
 // newFragments begins a part that is not FLV.
 func newFragments(kind Container, c configs) (*fragments, error) {
 	f := &fragments{configs: c}
-	if c.tagged {
-		f.origin = &origin{}
-	}
 	var err error
 	if kind == ContainerTS {
 		f.muxer, err = newTS(c)
@@ -158,14 +150,10 @@ func track(c *configs, i int) mp4.Track {
 		t.Width, t.Height, t.SampleRate, t.Channels = info.Width, info.Height, info.SampleRate, info.Channels
 	}
 	switch t.Codec {
-	case media.MP3:
-		t.Config = nil
-	case media.PCMA, media.PCMU:
-		t.Config = nil
+	case media.MP3, media.PCMA, media.PCMU:
+		t.Config = nil // what there is is no record
 	default:
-		if i == aud {
-			t.SampleRate, t.Channels = 0, 0 // the record says it
-		}
+		t.SampleRate, t.Channels = 0, 0 // the record says it
 	}
 	return t
 }
@@ -173,10 +161,10 @@ func track(c *configs, i int) mp4.Track {
 func (m mp4Muxer) kind() Container { return ContainerMP4 }
 func (m mp4Muxer) headLen() int64  { return m.HeadLen() }
 
-func (m mp4Muxer) add(it *repair.Item, lead int, at time.Duration) error {
+func (m mp4Muxer) add(it *repair.Item, at time.Duration) error {
 	s := mp4.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Lasts: time.Duration(it.Dur) * time.Millisecond,
-		Data: it.Body[lead:]}
-	if lead == 0 {
+		Data: it.Payload()}
+	if it.Lead == 0 {
 		s.Sum = it.Sum
 	}
 	return m.Add(s)
@@ -211,8 +199,8 @@ func tsConfig(c *configs) (m mpegts.Config) {
 func (m tsMuxer) kind() Container { return ContainerTS }
 func (m tsMuxer) headLen() int64  { return 0 }
 
-func (m tsMuxer) add(it *repair.Item, lead int, at time.Duration) error {
-	return m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Body[lead:]})
+func (m tsMuxer) add(it *repair.Item, at time.Duration) error {
+	return m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Payload()})
 }
 
 func (m tsMuxer) finish() ending { return ending{} }
@@ -232,21 +220,10 @@ func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 		cfg.Config = &head
 	}
 	var frames []stored
-	var data []byte
 	cfg.Sample = func(s mp4.ScannedSample) error {
 		f := stored{at: s.Time, off: s.Offset, tag: repair.TailTag{Kind: media.Audio, Key: s.Key, Size: s.Size, Sum: s.Sum}}
 		if s.Video {
 			f.tag.Kind = media.Video
-		}
-		if n.File.Origin != nil {
-			if cap(data) < s.Size {
-				data = make([]byte, s.Size)
-			}
-			data = data[:s.Size]
-			if _, err := r.ReadAt(data, s.Offset); err != nil {
-				return fmt.Errorf("read %d bytes at %d: %w", s.Size, s.Offset, err)
-			}
-			f.tag.Sum, f.tag.Size = n.File.Origin.sum(s.Video, s.Key, s.Shift, data)
 		}
 		frames = append(frames, f)
 		return nil
@@ -267,11 +244,9 @@ func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 	if s.Rewrite {
 		m.rewrite = s.Writer.Head()
 	}
-	// The file knows its tracks better than any note, but not how its frames came.
-	c.tagged = n.File.Origin != nil
 	c.set(vid, s.Config.Video)
 	c.set(aud, s.Config.Audio)
-	m.container = &fragments{muxer: mp4Muxer{s.Writer}, configs: c, origin: n.File.Origin.clone(), begun: true}
+	m.container = &fragments{muxer: mp4Muxer{s.Writer}, configs: c, begun: true}
 	return m, nil
 }
 
@@ -313,9 +288,6 @@ func measureTS(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured
 		if s.Video {
 			f.tag.Kind = media.Video
 		}
-		if n.File.Origin != nil {
-			f.tag.Sum, f.tag.Size = n.File.Origin.sum(s.Video, s.Key, s.Shift, s.Data)
-		}
 		frames = append(frames, f)
 	}})
 	if errors.Is(err, codec.ErrBad) {
@@ -330,9 +302,8 @@ func measureTS(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured
 	}
 	v, a := s.Muxer.Frames()
 	m.frames = v + a
-	c.tagged = n.File.Origin != nil
 	m.tail = fit(recent(frames, known(own, n)), m.exact, known(own, n), n.last())
-	m.container = &fragments{muxer: tsMuxer{s.Muxer}, configs: c, origin: n.File.Origin.clone(), begun: true}
+	m.container = &fragments{muxer: tsMuxer{s.Muxer}, configs: c, begun: true}
 	return m, nil
 }
 

@@ -40,14 +40,14 @@ var (
 )
 
 // restoreJoiner goes on from a state, with a joiner of the kind that wrote it. The zero state begins anew.
-func restoreJoiner(sink repair.Sink, s repair.State, tail []repair.TailTag) joiner {
+func restoreJoiner(sink *Segmenter, s repair.State, tail []repair.TailTag) joiner {
 	switch {
 	case retime.IsNumbered(s):
 		return retime.Restore(sink, codec.Equal, s, tail)
 	case s.Version == 0:
-		return repair.New(repair.Config{}, sink)
+		return repair.New(sink.repairing(), sink)
 	}
-	return repair.Restore(repair.Config{}, sink, s, tail)
+	return repair.Restore(sink.repairing(), sink, s, tail)
 }
 
 // suit gives the session the joiner that a source calls for, and the source its place. A session whose source changes
@@ -84,6 +84,6 @@ func (t *take) change(numbered bool) {
 	if numbered {
 		t.rep = retime.New(t.seg, codec.Equal)
 	} else {
-		t.rep = repair.New(repair.Config{}, t.seg)
+		t.rep = repair.New(t.seg.repairing(), t.seg)
 	}
 }

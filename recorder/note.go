@@ -27,6 +27,8 @@ type note struct {
 	Size    int64  `json:"size"` // bytes of the file
 	Frames  int64  `json:"frames"`
 	Content uint64 `json:"content"`
+	// Samples says that the Repairer was told to know frames by their data alone. See note.data.
+	Samples bool `json:"samples,omitempty"`
 	// File is what is to be known of a part that is not FLV.
 	File noteFile `json:"file,omitzero"`
 	// Closed says that the part will not grow any more, and why; Place is its duration then, in ms.
@@ -52,13 +54,18 @@ type noteFile struct {
 	Head      []byte         `json:"head,omitempty"`
 	Codec     [2]media.Codec `json:"codec"`
 	Record    [2][]byte      `json:"record"`
-	Origin    *origin        `json:"origin,omitempty"`
 }
 
 // tracks are the configurations of a part; own is false if the note is of another one.
 func (n note) tracks(seq uint32) (c configs, own bool) {
 	f := n.File
 	return configs{video: f.Record[vid], audio: f.Record[aud], codec: f.Codec}, n.Seq == seq && f.Container != ""
+}
+
+// data reports whether the Repairer knows frames by their data alone, and not with the header of their FLV tag.
+func (n note) data() bool {
+	r := n.Repair
+	return n.Samples || r.VideoForm != nil || r.AudioForm != nil || len(r.Numbered) > 0
 }
 
 // last is the output time of the last frame of each track that the note knows.

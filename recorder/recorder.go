@@ -239,7 +239,7 @@ func (c *capture) finish() {
 func (c *capture) newTake() *take {
 	t := &take{c: c}
 	t.seg = c.newSegmenter(t)
-	t.rep = repair.New(repair.Config{}, t.seg)
+	t.rep = repair.New(t.seg.repairing(), t.seg)
 	return t
 }
 
@@ -248,7 +248,7 @@ func (c *capture) newSegmenter(t *take) *Segmenter {
 	return &Segmenter{
 		room: c.cfg.Room, limit: limit, hard: limit + min(forcedAfter.Milliseconds(), limit),
 		least: min(shortest.Milliseconds(), limit/3), most: c.cfg.MaxSize,
-		want: c.cfg.Container, dir: c.deps.Dir, clerk: c.clerk, sealer: c.sealer, log: c.log, enter: t.enter, repairs: t, view: c.view, ctx: c.hard,
+		want: c.cfg.Container, samples: c.cfg.Container.forced(), dir: c.deps.Dir, clerk: c.clerk, sealer: c.sealer, log: c.log, enter: t.enter, repairs: t, view: c.view, ctx: c.hard,
 		next: 1, cuts: map[uint32]segment.Cause{},
 	}
 }

@@ -260,6 +260,10 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		s.cuts = n.Cuts
 	}
 	s.lastSeq = next - 1
+	if open != nil && containerOf(open.Path) != ContainerFLV {
+		s.samples = true // what it holds can be recognised by nothing else
+	}
+	n.Samples = s.samples
 	var tail []repair.TailTag
 	if noted && (open == nil || n.Seq < open.ID.Seq) {
 		// The note is of a part that is closed by now. What came into that part after it is read back, and its last
@@ -330,10 +334,31 @@ func (c *capture) stateFrom(p *part, n note, tail []repair.TailTag, heard time.T
 			s.Edge = heard.UnixMilli() - tail[len(tail)-1].Out
 		}
 	}
-	if cfg, ok := configsOf(c.deps.Dir, p.seg); ok {
-		s.Video, s.Audio = cfg.video, cfg.audio
+	cfg, ok := configsOf(c.deps.Dir, p.seg)
+	if !ok {
+		return s
 	}
+	s.Video, s.VideoForm = headerFrom(&cfg, vid, s.Video, s.VideoForm)
+	s.Audio, s.AudioForm = headerFrom(&cfg, aud, s.Audio, s.AudioForm)
 	return s
+}
+
+// headerFrom is the header of a track for a state: the one that it has, if the file says the same, since the file does not
+// tell in which form the source sends it.
+func headerFrom(c *configs, t int, body []byte, form *repair.Form) ([]byte, *repair.Form) {
+	lead := []int{avcLead, aacLead}[t]
+	if form != nil {
+		lead = int(form.Lead)
+	}
+	switch {
+	case c.codec[t] == media.NoCodec:
+		return nil, nil
+	case body != nil && bytes.Equal(body[min(lead, len(body)):], c.record(t)):
+		return body, form
+	case c.plain(t):
+		return c.body(t), nil
+	}
+	return c.record(t), &repair.Form{Codec: c.codec[t].String()}
 }
 
 // reread measures a sealed part; ok is false if it does not lie here any more.

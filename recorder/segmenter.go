@@ -33,16 +33,18 @@ func (e *DiskError) Unwrap() error { return e.Err }
 //
 // I2: the bytes of a part at or above its head are appended and never change; the doorbell rings for what is fsynced.
 type Segmenter struct {
-	room   segment.Room
-	limit  int64 // ms
-	hard   int64 // ms: without a key frame
-	least  int64 // ms
-	most   int64 // bytes
-	want   Container
-	dir    *durable.Dir
-	clerk  *clerk
-	sealer *sealer
-	log    zerolog.Logger
+	room  segment.Room
+	limit int64 // ms
+	hard  int64 // ms: without a key frame
+	least int64 // ms
+	most  int64 // bytes
+	want  Container
+	// samples says that the Repairer knows frames by their data alone, whatever they come from (repair.Config.Samples).
+	samples bool
+	dir     *durable.Dir
+	clerk   *clerk
+	sealer  *sealer
+	log     zerolog.Logger
 	// enter finds the session to write into. It is called before the first part of a session.
 	enter   func(ctx context.Context, at time.Time) (segment.Entry, error)
 	repairs repairs
@@ -111,6 +113,9 @@ type repairs interface {
 }
 
 var _ repair.Sink = (*Segmenter)(nil)
+
+// repairing is what a Repairer must be told that feeds the Segmenter.
+func (s *Segmenter) repairing() repair.Config { return repair.Config{Samples: s.samples} }
 
 // Config takes the codec configuration: a new part begins with the next frame.
 func (s *Segmenter) Config(c repair.Configs) error {
@@ -323,7 +328,7 @@ func (s *Segmenter) void(seg segment.Segment, begin *call) *call {
 // open begins a part with this frame.
 func (s *Segmenter) open(it *repair.Item) error {
 	kind := s.configs.choose(s.want)
-	c, begin, err := newContainer(kind, s.configs, ms(s.hard))
+	c, begin, err := newContainer(kind, s.configs, ms(s.hard), !s.samples)
 	if err != nil {
 		return fmt.Errorf("begin a part: %w", err)
 	}
@@ -430,7 +435,7 @@ func (s *Segmenter) extent(p *part, size int64) segment.Extent {
 // note describes the open part, of which everything is in the file.
 func (s *Segmenter) note(p *part) note {
 	s.last = note{
-		Version: noteVersion, File: p.memo(), Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
+		Version: noteVersion, Samples: s.samples, File: p.memo(), Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
 		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
 	}
 	return s.last
