@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// What a file may cost to look at. One sample costs 48 bytes, so 800 MB are the most that a hostile file can ask for;
-// an hour of a broadcast has about 400 000.
+// What a file may cost to look at. One sample costs 64 bytes with its place in the order of the file, so 1 GB is the most
+// that a hostile file can ask for, if it is as large as it says; an hour of a broadcast has about 300 000.
 const (
 	maxMovie   = 256 << 20 // of a moov or moof
 	maxSamples = 1 << 24   // of all tracks, in each of the two lists
@@ -91,10 +91,11 @@ type mp4File struct {
 	head   []string            // the first boxes
 	boxes  int
 	total  int // samples
+	size   int64
 }
 
-func newMP4File(c *checker, src io.ReaderAt) *mp4File {
-	return &mp4File{c: c, src: src, frags: map[uint32][]sample{}, end: map[uint32]int64{}}
+func newMP4File(c *checker, src io.ReaderAt, size int64) *mp4File {
+	return &mp4File{c: c, src: src, size: size, frags: map[uint32][]sample{}, end: map[uint32]int64{}}
 }
 
 var errTornBox = errors.New("torn box")
@@ -246,7 +247,6 @@ func (f *fields) wide(version uint8) uint64 {
 
 func (f *mp4File) movie(at box, body []byte) error {
 	m := &movie{at: at.at}
-	f.movies = append(f.movies, m)
 	var extends []byte
 	err := children(body, func(kind string, b []byte) error {
 		in := &fields{b: b}
@@ -279,6 +279,7 @@ func (f *mp4File) movie(at box, body []byte) error {
 	if m.timescale == 0 {
 		return errors.New("no mvhd")
 	}
+	f.movies = append(f.movies, m)
 	return children(extends, func(kind string, b []byte) error {
 		if kind != "trex" {
 			return nil
@@ -397,7 +398,7 @@ func (f *mp4File) tables(t *mp4Track, body []byte) error {
 		}
 		return nil
 	}
-	if constant == 0 && int(count) > len(in.b)/4 || f.total+int(count) > maxSamples {
+	if constant == 0 && int(count) > len(in.b)/4 || constant > 0 && int64(count) > f.size/int64(constant) || f.total+int(count) > maxSamples {
 		return fmt.Errorf("%d samples", count)
 	}
 	f.total += int(count)
@@ -711,7 +712,8 @@ func (f *mp4File) fragment(at box, body []byte) error {
 						row += 4
 					}
 				}
-				if in.over || row > 0 && int(count) > len(in.b)/row || f.total+int(count) > maxSamples {
+				if in.over || row > 0 && int(count) > len(in.b)/row || f.total+int(count) > maxSamples ||
+					bits&0x200 == 0 && int64(count)*int64(size) > f.size || bits&0x200 == 0 && size == 0 && count > 0 {
 					return fmt.Errorf("a run of %d samples", count)
 				}
 				f.total += int(count)
@@ -777,7 +779,7 @@ func (t *mp4Track) kind() Kind {
 
 func readMP4(src io.ReaderAt, size int64) (Report, error) {
 	c := &checker{r: Report{Container: "mp4", Size: size}, seen: map[Digest]int64{}}
-	f := newMP4File(c, src)
+	f := newMP4File(c, src, size)
 	if err := f.walk(0, size); err != nil {
 		return c.r, err
 	}
@@ -837,7 +839,7 @@ func (f *mp4File) hybrid(m *movie, lists map[uint32][]sample) error {
 		return nil
 	}
 	f.c.r.Layout = "hybrid"
-	inner := newMP4File(f.c, f.src)
+	inner := newMP4File(f.c, f.src, f.size)
 	if err := inner.walk(d.body, d.next); err != nil {
 		return err
 	}

@@ -349,9 +349,25 @@ func TestHostileMP4CostsLittle(t *testing.T) {
 	}
 }
 
-func FuzzMP4(f *testing.F) {
-	m := makeFilm(f)
+// tiny is a film of few bytes, for fuzzing.
+func tiny(t testing.TB) film {
+	m := makeFilm(t)
 	m.video, m.audio = m.video[:3], m.audio[:3]
+	for i := range m.video {
+		nal := byte(0x41)
+		if m.video[i].key {
+			nal = 0x65
+		}
+		m.video[i].data = []byte{0, 0, 0, 4, nal, 0x88, byte(i), 3}
+	}
+	for i := range m.audio {
+		m.audio[i].data = []byte{0x21, byte(i)}
+	}
+	return m
+}
+
+func FuzzMP4(f *testing.F) {
+	m := tiny(f)
 	open, between, closed := m.states()
 	f.Add(open)
 	f.Add(between)
