@@ -23,7 +23,7 @@ export LIVEREC_VERSITYGW  = $(TOOLS)/versitygw
 # Shows what went wrong and one line per package; the whole story is in .cache/log.
 BRIEF = tee $(1) | { grep -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; }
 
-.PHONY: build install setup lint test test-root test-e2e test-image bench soak fuzz clean
+.PHONY: build install setup lint test test-root test-e2e test-image bench faults soak fuzz clean
 
 build: ## the program, into ./liverec
 	$(BUILD) -o liverec ./cmd/liverec
@@ -64,6 +64,9 @@ test-image: ## builds the Dockerfile and runs what comes out, without any engine
 
 bench: setup $(LIVEREC_BIN) ## one table, ratios to curl
 	cd e2e && $(GO) run ./bench
+
+faults: setup $(LIVEREC_BIN) ## what liverec, ffmpeg, streamlink and yt-dlp make of the same faulty streams
+	cd e2e && $(GO) run ./faults
 
 soak: setup $(LIVEREC_BIN) ## a thousand kills
 	cd e2e && LIVEREC_KILLS=1000 $(GO) test -count=1 -timeout 4h -v -run '^TestKill' .
