@@ -147,7 +147,7 @@ func Equal(c media.Codec, a, b []byte) bool {
 	case media.EAC3:
 		return bytes.Equal(a[2:], b[2:]) // all but the bit rate
 	case media.Opus:
-		return bytes.Equal(a[8:], b[8:]) // gain and mapping; the rate of the input means nothing
+		return a[1] == b[1] && bytes.Equal(a[8:], b[8:]) // gain and mapping; the rate of the input means nothing
 	case media.FLAC:
 		p, _ := streaminfo(a)
 		q, _ := streaminfo(b)
