@@ -154,6 +154,9 @@ type got struct {
 	cts   int32
 	part  int
 	wrote time.Time
+
+	packet media.Packet // with a body of its own
+	data   []byte       // its payload
 }
 
 // sink keeps everything and checks what must always hold.
@@ -166,6 +169,7 @@ type sink struct {
 	last    map[media.Kind]int64
 	ordinal uint64
 	content uint64
+	plain   bool // parts are FLV: sums are of whole bodies
 	fail    func(n int) error
 	begun   func()
 	now     func() time.Time
@@ -196,18 +200,28 @@ func (s *sink) Media(it *repair.Item) error {
 	if it.Kind == media.Audio {
 		typ = flv.TagAudio
 	}
-	if flv.Sum(typ, it.Body) != it.Sum {
+	of := it.Body
+	if !s.plain {
+		of = it.Payload()
+	}
+	if flv.Sum(typ, of) != it.Sum {
 		s.t.Errorf("item %d: the body is not what its sum says", it.Ordinal)
 	}
 	s.last[it.Kind] = it.Out
 	s.items = append(s.items, got{kind: it.Kind, key: it.Key, out: it.Out, dur: it.Dur, size: len(it.Body), sum: it.Sum, at: it.At,
 		cts: it.CTS, part: len(s.configs), wrote: s.now()})
+	g := &s.items[len(s.items)-1]
+	g.packet = it.Packet
+	g.packet.Body = slices.Clone(it.Body)
+	g.data = g.packet.Payload()
 	return nil
 }
 
 func (s *sink) Config(c repair.Configs) error {
 	c.Video.Body, c.Audio.Body = slices.Clone(c.Video.Body), slices.Clone(c.Audio.Body)
 	s.configs = append(s.configs, c)
+	is := func(typ byte, p media.Packet) bool { return p.Kind == 0 || p.Lead > 0 && flv.IsPlain(typ, p.Body) }
+	s.plain = is(flv.TagVideo, c.Video) && is(flv.TagAudio, c.Audio)
 	if s.begun != nil {
 		s.begun()
 	}

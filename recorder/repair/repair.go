@@ -317,7 +317,11 @@ func (r *Repairer) take(p *media.Packet, at int64) {
 			r.account.Invalid++
 			return
 		}
+		was := r.samples
 		r.configure(&e)
+		if r.samples != was { // what was held was begun with
+			r.resum(&e)
+		}
 		r.step(e)
 		r.run()
 	default:
