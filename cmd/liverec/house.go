@@ -27,6 +27,7 @@ type house struct {
 	log    zerolog.Logger
 	screen *terminal // nil where there is none
 
+	sums    uploader.Sums // of files that this process has read through before they are sent
 	dir     *durable.Dir
 	led     *ledger.Ledger
 	run     []segment.Destination  // the targets of this run, as given
@@ -204,7 +205,7 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 	checks := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, d := range all {
-		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version})
+		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version, Sums: &h.sums})
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/liverec/liverec/pkg/naming"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/uploader"
 )
 
 func uploadFlags() []cli.Flag {
@@ -114,7 +115,7 @@ func (h *house) adopt(ctx context.Context, files []string) error {
 	se.Name = h.opt.name.Name(naming.Facts{Site: room.Site, Room: room.Name, Title: title, At: now})
 	var segs []segment.Segment
 	for i, f := range files {
-		sum, size, mod, err := hashFile(ctx, f)
+		sum, size, mod, err := hashFile(ctx, f, &h.sums)
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,8 @@ func (h *house) adopt(ctx context.Context, files []string) error {
 	return nil
 }
 
-func hashFile(ctx context.Context, name string) (sum segment.Sum, size int64, mod time.Time, err error) {
+// hashFile reads a file once, for its SHA-256 and for the sums of the chunks that will be sent.
+func hashFile(ctx context.Context, name string, sums *uploader.Sums) (sum segment.Sum, size int64, mod time.Time, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return sum, 0, mod, fmt.Errorf("read %s: %w", name, err)
@@ -139,10 +141,12 @@ func hashFile(ctx context.Context, name string) (sum segment.Sum, size int64, mo
 	if err != nil {
 		return sum, 0, mod, fmt.Errorf("read %s: %w", name, err)
 	}
-	hash, buf := sha256.New(), make([]byte, 1<<20)
+	hash, buf := sha256.New(), make([]byte, 128<<10)
+	blocks, keep := sums.Learn(name, fi)
 	for {
 		n, err := f.Read(buf)
 		hash.Write(buf[:n])
+		blocks.Write(buf[:n]) // neither of them fails
 		size += int64(n)
 		if err == io.EOF {
 			break
@@ -154,6 +158,7 @@ func hashFile(ctx context.Context, name string) (sum segment.Sum, size int64, mo
 			return sum, 0, mod, fmt.Errorf("read %s: %w", name, err)
 		}
 	}
+	keep()
 	return segment.Sum(hash.Sum(nil)), size, fi.ModTime().UTC(), nil
 }
 

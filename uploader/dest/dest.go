@@ -63,6 +63,7 @@ type Env struct {
 	Effort  Effort              // of Verify
 	Getenv  func(string) string // AWS_* and HOME; nil: nothing is set
 	Version string              // of liverec, for the User-Agent
+	Sums    *uploader.Sums      // of local files that were read before; nil: of none
 }
 
 // later are the kinds that the contract knows and this version does not have.
@@ -306,7 +307,7 @@ func (d Dest) Build(_ context.Context, env Env) (uploader.Target, error) {
 	case S3:
 		t, err = s3.New(s3.Config{
 			ID: d.ID, Bucket: d.Bucket, Prefix: d.Prefix, Endpoint: d.Endpoint, Region: d.Region,
-			Reread: d.Read || env.Effort >= Full, Getenv: env.Getenv, Version: env.Version,
+			Reread: d.Read || env.Effort >= Full, Getenv: env.Getenv, Version: env.Version, Sums: env.Sums,
 		})
 	default:
 		err = fmt.Errorf("there is no target of kind %q", d.Kind)

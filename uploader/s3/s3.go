@@ -57,6 +57,8 @@ type Config struct {
 	// Getenv is the environment, for AWS_* and HOME. Nil: it is empty.
 	Getenv  func(string) string
 	Version string // of liverec, for the User-Agent
+	// Sums saves reading a chunk for its CRC-32C before it is sent, where it was read before. Nil: nothing was.
+	Sums *uploader.Sums
 	// Transport replaces the HTTP transport in tests, nil: our own.
 	Transport http.RoundTripper
 

@@ -352,6 +352,46 @@ func TestLocalFileThatDiffers(t *testing.T) {
 	}
 }
 
+// TestRememberedSums: a chunk whose sum is known is sent as it is; where the memory is wrong the store refuses it, and
+// the next try looks at the body.
+func TestRememberedSums(t *testing.T) {
+	const block = 64 << 10
+	for _, wrong := range []bool{false, true} {
+		t.Run(fmt.Sprint("wrong ", wrong), func(t *testing.T) {
+			f := newFake(t)
+			o, data := object(t, 2*block+100, block)
+			info, err := os.Stat(o.Local)
+			must(t, err)
+			var sums uploader.Sums
+			w, keep := sums.Learn(o.Local, info)
+			seen := bytes.Clone(data)
+			if wrong {
+				seen[block+1] ^= 1
+			}
+			w.Write(seen)
+			keep()
+			target := f.target(t, func(c *Config) { c.part, c.Sums = block, &sums })
+			must(t, target.Check(t.Context())) // from now on it is known that the store confirms sums
+			up, err := target.Open(t.Context(), o)
+			must(t, err)
+			var acks []segment.Ack
+			for _, c := range plan(o) {
+				a, err := up.Put(t.Context(), c, section(data, c))
+				if wrong && c.Index == 1 {
+					wantTrouble(t, "a chunk with a wrong sum", err, failure.Transient, "")
+					a, err = up.Put(t.Context(), c, section(data, c))
+				}
+				must(t, err)
+				acks = append(acks, a)
+			}
+			r, err := up.Commit(t.Context(), o, acks)
+			must(t, err)
+			_, err = target.Verify(t.Context(), o, r)
+			must(t, err)
+		})
+	}
+}
+
 func TestCommitWithALostAnswer(t *testing.T) {
 	for name, ft := range map[string]fate{"connection lost": {lost: true}, "200 with an error inside": {inside: true}, "answer breaks off": {short: true}} {
 		for _, condition := range []bool{true, false} {

@@ -260,6 +260,11 @@ func (u *upload) sums(ctx context.Context, c segment.Chunk, body io.ReadSeeker, 
 	if !u.doubt.Load() {
 		if f := openLocal(u.o, c.Offset+c.Length); f != nil {
 			defer f.Close()
+			if fi, err := f.Stat(); err == nil && !withMD5 {
+				if crc, ok := u.t.cfg.Sums.Of(u.o.Local, fi, c); ok {
+					return sums{crc: crc}, nil
+				}
+			}
 			return sumOf(ctx, io.NewSectionReader(f, c.Offset, c.Length), c.Length, withMD5)
 		}
 	}
