@@ -169,6 +169,7 @@ type sink struct {
 	last    map[media.Kind]int64
 	ordinal uint64
 	content uint64
+	mp4     bool
 	plain   bool // parts are FLV: sums are of whole bodies
 	fail    func(n int) error
 	begun   func()
@@ -201,7 +202,7 @@ func (s *sink) Media(it *repair.Item) error {
 		typ = flv.TagAudio
 	}
 	of := it.Body
-	if !s.plain {
+	if !s.plain || s.mp4 {
 		of = it.Payload()
 	}
 	if flv.Sum(typ, of) != it.Sum {

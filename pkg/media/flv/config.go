@@ -521,7 +521,8 @@ func ParseASC(b []byte) (AudioConfig, error) {
 			return AudioConfig{}, badConfig("AudioSpecificConfig of object type %d without channels", c.ObjectType)
 		}
 	}
-	if c.ObjectType == 0 || c.CoreRate == 0 || c.SampleRate == 0 || channels < 0 || channels > 16 || r.over {
+	const fastest = 192_000
+	if c.ObjectType == 0 || c.CoreRate == 0 || c.SampleRate == 0 || c.CoreRate > fastest || c.SampleRate > fastest || channels < 0 || channels > 16 || r.over {
 		return AudioConfig{}, badConfig("AudioSpecificConfig of %d bytes: object type %d, %d Hz, %d channels", len(b), c.ObjectType, c.SampleRate, channels)
 	}
 	if c.Channels = channels; channels == 7 {

@@ -1,0 +1,524 @@
+package repair_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
+	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// later moves tags in time.
+func later(ts []tagged, ms int64) []tagged {
+	ts = slices.Clone(ts)
+	for i := range ts {
+		ts[i].at += ms
+	}
+	return ts
+}
+
+// C8: start codes where lengths belong, with a record in front or without any.
+func TestStartCodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		clip
+		w    wrap
+		lead int
+	}{
+		"H.264":             {pictures(t, media.AVC, "closed.h264", true), old(7), 5},
+		"H.264 as avc1":     {pictures(t, media.AVC, "closed.h264", true), enhanced("avc1", true, false), 8},
+		"HEVC id 12":        {pictures(t, media.HEVC, "hevc.h265", true), old(12), 5},
+		"HEVC as hvc1":      {pictures(t, media.HEVC, "hevc.h265", true), enhanced("hvc1", true, true), 5},
+		"HEVC of open GOPs": {pictures(t, media.HEVC, "hevc_open.h265", true), old(12), 5},
+	} {
+		// What must come out has neither delimiters nor the sets that are in the record.
+		want := slices.Clone(c.units)
+		plain := slices.Clone(c.units)
+		for i := range want {
+			var kept []byte
+			for at := 0; at < len(want[i].data); {
+				n := int(binary.BigEndian.Uint32(want[i].data[at:]))
+				nal := want[i].data[at+4 : at+4+n]
+				if typ := nalType(c.codec, nal); !isSet(c.codec, typ) && !(c.codec == media.AVC && typ == 9) && !(c.codec == media.HEVC && typ == 35) {
+					kept = append(kept, want[i].data[at:at+4+n]...)
+				}
+				at += 4 + n
+			}
+			want[i].data = kept
+			plain[i].data = startCoded(t, c.units[i].data)
+		}
+		sets, err := codec.ReadSets(c.codec, c.record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var header []byte
+		for _, s := range slices.Concat(sets.VPS, sets.SPS, sets.PPS) {
+			header = append(append(header, 0, 0, 0, 1), s...)
+		}
+		coded := c.clip
+		coded.units = plain
+		for how, start := range map[string][]byte{"record in front": c.record, "start codes in front": header, "nothing in front": nil} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				coded := coded
+				coded.start = start
+				ts := tags(coded, c.w)
+				if start == nil {
+					ts = ts[1:]
+				}
+				all := mix(ts, tags(aac(86), oldSound(0xAF)))
+				g := newRig(t)
+				g.r.Connect(g.now, "")
+				g.play(packets(t, all, 0))
+				g.disconnect()
+				g.samples(c.clip, want)
+				g.want(0, 0, 0)
+				if len(g.s.configs) != 1 || len(g.errs) > 0 {
+					t.Fatalf("%d parts, %v", len(g.s.configs), g.errs)
+				}
+				p := g.s.configs[0].Video
+				if i, err := codec.Parse(c.codec, p.Payload()); err != nil || i.NALLength != 4 || i.Width != 128 || i.Height != 72 {
+					t.Errorf("%+v, %v", i, err)
+				}
+				if g.r.Stats().StartCodes != 50 || int(g.s.items[0].packet.Lead) != c.lead {
+					t.Errorf("%+v, lead %d", g.r.Stats(), g.s.items[0].packet.Lead)
+				}
+				g.again()
+
+				// The same over a restart in the middle: the copies are known.
+				h := newRig(t)
+				h.r.Connect(h.now, "")
+				cut := slices.IndexFunc(all, func(x tagged) bool { return x.at >= 1400 })
+				back := slices.IndexFunc(all, func(x tagged) bool { return x.at >= 1000 })
+				h.play(packets(t, all[:cut], 0))
+				h.kill(h.note())
+				h.r.Connect(h.now, "liverec was not running")
+				h.play(packets(t, all[back:], 0))
+				h.disconnect()
+				h.samples(c.clip, want)
+				h.want(0, 0, 1)
+			})
+		}
+	}
+}
+
+// C12: the picture changes its size, and no header says so.
+func TestSizeChangesInBand(t *testing.T) {
+	big := videoA // 320×180
+	small := pictures(t, media.AVC, "closed.h264", true)
+	hevc := pictures(t, media.HEVC, "hevc.h265", true)
+	hevcBig := hevc
+	hevcBig.record, hevcBig.units = widen(t, hevc)
+	av := av1(t)
+	first := func(c clip, w wrap) []tagged { return tags(c, w) }
+	for name, c := range map[string]struct {
+		ts      []tagged
+		w, h    int
+		codec   media.Codec
+		records bool
+	}{
+		"H.264":       {mix(append([]tagged{{9, 0, big}}, film320(2000)...), later(first(small, old(7))[1:], 2000)), 128, 72, media.AVC, true},
+		"HEVC id 12":  {mix(first(hevcBig, old(12)), later(first(hevc, old(12))[1:], 2000)), 128, 72, media.HEVC, true},
+		"hvc1":        {mix(first(hevcBig, enhanced("hvc1", true, false)), later(first(hevc, enhanced("hvc1", true, false))[1:], 2000)), 128, 72, media.HEVC, true},
+		"av01":        {mix(first(withAV1Size(t, av), enhanced("av01", false, false)), later(first(av, enhanced("av01", false, false))[1:], 2000)), 128, 72, media.AV1, true},
+		"H.264 again": {mix(first(small, old(7)), later(first(small, old(7))[1:], 2000)), 0, 0, media.AVC, false},
+		"HEVC again":  {mix(first(hevc, old(12)), later(first(hevc, old(12))[1:], 2000)), 0, 0, media.HEVC, false},
+		"AV1 again":   {mix(first(av, old(13)), later(first(av, old(13))[1:], 2000)), 0, 0, media.AV1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t)
+			g.r.Connect(g.now, "")
+			g.play(packets(t, append(c.ts, tagged{8, 0, audioA}), 0))
+			g.disconnect()
+			want := 1
+			if c.records {
+				want = 2
+			}
+			if len(g.s.configs) != want {
+				t.Fatalf("%d parts, want %d", len(g.s.configs), want)
+			}
+			if n := len(g.s.kind(media.Video)); n != 100 {
+				t.Errorf("%d frames", n)
+			}
+			if !c.records {
+				return
+			}
+			i, err := codec.Parse(c.codec, g.s.configs[1].Video.Payload())
+			if err != nil || i.Width != c.w || i.Height != c.h {
+				t.Errorf("new part of %d×%d, %v", i.Width, i.Height, err)
+			}
+			k := slices.IndexFunc(g.s.items, func(it got) bool { return it.part == 2 })
+			if it := g.s.items[k]; !it.key || it.out != 2000 {
+				t.Errorf("the new part begins with %+v", it.packet)
+			}
+			g.again()
+		})
+	}
+}
+
+// film320 is video to the header videoA, with its sets in each key frame.
+func film320(ms int64) (out []tagged) {
+	c, err := flv.ParseVideoConfig(videoA)
+	if err != nil {
+		panic(err)
+	}
+	var sets []byte
+	for _, n := range [][]byte{c.SPS[0], c.PPS[0]} {
+		sets = append(binary.BigEndian.AppendUint32(sets, uint32(len(n))), n...)
+	}
+	for _, f := range only(film(71, ms, false), media.Video) {
+		b := f.body
+		if f.key {
+			b = slices.Concat(b[:5], sets, b[5:])
+		}
+		out = append(out, tagged{9, f.at, b})
+	}
+	return out
+}
+
+// widen makes another size of an HEVC clip: only its parameter sets say it.
+func widen(t testing.TB, c clip) (record []byte, units []unit) {
+	t.Helper()
+	sets, err := codec.ReadSets(c.codec, c.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := codec.Parse(c.codec, c.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The width is an Exp-Golomb number: one bit of it makes another.
+	for bit := range len(sets.SPS[0]) * 8 {
+		sps := slices.Clone(sets.SPS[0])
+		sps[bit/8] ^= 0x80 >> (bit % 8)
+		record, err := codec.BuildHVCC(sets.VPS, [][]byte{sps}, sets.PPS)
+		if err != nil {
+			continue
+		}
+		j, err := codec.Parse(c.codec, record)
+		if err != nil || j.Width == i.Width || j.Height != i.Height {
+			continue
+		}
+		for _, u := range c.units {
+			u.data = bytes.Replace(u.data, sets.SPS[0], sps, 1)
+			units = append(units, u)
+		}
+		return record, units
+	}
+	t.Fatal("no other width")
+	return nil, nil
+}
+
+// withAV1Size makes another size of an AV1 clip.
+func withAV1Size(t testing.TB, c clip) clip {
+	t.Helper()
+	i, err := codec.Parse(media.AV1, c.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := c.record[4:]
+	for bit := range len(seq) * 8 {
+		other := slices.Clone(seq)
+		other[bit/8] ^= 0x80 >> (bit % 8)
+		record, ok := codec.BuildAV1C(other)
+		if !ok {
+			continue
+		}
+		j, err := codec.Parse(media.AV1, record)
+		if err != nil || j.Width == i.Width || j.Height != i.Height || j.Profile != i.Profile {
+			continue
+		}
+		out := clip{codec: c.codec, record: record}
+		for _, u := range c.units {
+			u.data = bytes.Replace(u.data, seq, other, 1)
+			out.units = append(out.units, u)
+		}
+		return out
+	}
+	t.Fatal("no other size")
+	return c
+}
+
+// C15: a key flag alone starts nothing where real key frames come.
+func TestFalseKeys(t *testing.T) {
+	open := pictures(t, media.AVC, "closed.h264", false)
+	flagged := func(c clip, every int) clip {
+		c.units = slices.Clone(c.units)
+		for i := range c.units {
+			c.units[i].flag = i%every == 0
+		}
+		return c
+	}
+	keys := func(g *rig) (out []int64) {
+		for _, it := range g.s.kind(media.Video) {
+			if it.key {
+				out = append(out, it.out)
+			}
+		}
+		return out
+	}
+	play := func(t *testing.T, ts []tagged) *rig {
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.play(packets(t, mix(ts, tags(aac(86), oldSound(0xAF))), 0))
+		g.disconnect()
+		return g
+	}
+	t.Run("between real ones", func(t *testing.T) {
+		g := play(t, tags(flagged(open, 5), old(7)))
+		if k := keys(g); !slices.Equal(k, []int64{0, 1000}) {
+			t.Errorf("keys at %v", k)
+		}
+		if n := len(g.s.kind(media.Video)); n != 50 {
+			t.Errorf("%d frames", n)
+		}
+	})
+	t.Run("before the first real one", func(t *testing.T) {
+		c := flagged(open, 25)
+		c.units[13].flag = true
+		ts := tags(c, old(7))
+		g := play(t, slices.Concat(ts[:1], ts[10:])) // from frame 9 on
+		if k := keys(g); !slices.Equal(k, []int64{0}) || g.s.kind(media.Video)[0].packet.DTS != 1000 {
+			t.Errorf("keys at %v, first frame of %d", k, g.s.kind(media.Video)[0].packet.DTS)
+		}
+		if a := g.r.Account(); a.PreRoll == 0 {
+			t.Errorf("%+v", a)
+		}
+	})
+	t.Run("no real one at all", func(t *testing.T) {
+		var ts []tagged
+		c := flagged(open, 10)
+		c.units = slices.DeleteFunc(c.units, func(u unit) bool { return u.key })
+		for i := range 40 {
+			ts = append(ts, later(tags(c, old(7)), int64(i)*2000)...)
+		}
+		g := play(t, ts)
+		k := keys(g)
+		if len(k) < 3 || k[0] != 0 {
+			t.Fatalf("keys at %v", k)
+		}
+		if first := g.s.kind(media.Video)[0].packet.DTS; first > 800 {
+			t.Errorf("began only at %d", first)
+		}
+		for i := 1; i < len(k); i++ {
+			if d := k[i] - k[i-1]; d < 20_000 || d > 32_000 {
+				t.Errorf("%d ms to the next", d)
+			}
+		}
+	})
+	t.Run("real ones that nothing flags", func(t *testing.T) {
+		var ts []tagged
+		c := flagged(open, 1000)
+		c.units[0].flag = false
+		for i := range 20 {
+			ts = append(ts, later(tags(c, old(7)), int64(i)*2000)...)
+		}
+		g := play(t, ts)
+		if len(keys(g)) == 0 {
+			t.Error("nothing was written")
+		}
+	})
+	t.Run("a loop of flagged frames is noticed", func(t *testing.T) {
+		c := flagged(open, 25)
+		c.units = slices.Clone(c.units)
+		ts := tags(c, old(7))
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.play(packets(t, ts, 0))
+		for range 20 {
+			g.play(packets(t, ts[26:], 0))
+		}
+		if len(g.errs) == 0 || !errors.Is(g.errs[0], repair.ErrLoop) {
+			t.Errorf("%v", g.errs)
+		}
+		g.disconnect()
+		g.samples(open, open.units)
+	})
+}
+
+// C16: filler is counted, and left out where that is asked for.
+func TestFiller(t *testing.T) {
+	for name, c := range map[string]struct {
+		clip
+		w      wrap
+		filler []byte
+	}{
+		"H.264": {pictures(t, media.AVC, "closed.h264", false), old(7), []byte{0x0C, 0xFF, 0xFF, 0xFF, 0x80}},
+		"HEVC":  {pictures(t, media.HEVC, "hevc.h265", false), enhanced("hvc1", true, false), []byte{38 << 1, 1, 0xFF, 0xFF, 0x80}},
+	} {
+		full := c.clip
+		full.units = slices.Clone(full.units)
+		for i := range full.units {
+			u := &full.units[i]
+			u.data = append(binary.BigEndian.AppendUint32(slices.Clone(u.data), uint32(len(c.filler))), c.filler...)
+		}
+		all := mix(tags(full, c.w), tags(aac(86), oldSound(0xAF)))
+		for _, drop := range []bool{false, true} {
+			g := newRig(t)
+			g.r = repair.New(repair.Config{DropFiller: drop}, g.s)
+			g.r.Connect(g.now, "")
+			g.play(packets(t, all[:90], 0))
+			g.disconnect()
+			g.r.Connect(g.now, "cut")
+			g.play(packets(t, append(slices.Clone(all[:2]), all[70:]...), 0))
+			g.disconnect()
+			want := full.units
+			if drop {
+				want = c.units
+			}
+			g.samples(c.clip, want)
+			if n := g.r.Stats().FillerBytes; n < 50*9 {
+				t.Errorf("%s: %d bytes counted", name, n)
+			}
+			g.again()
+		}
+	}
+}
+
+// S14 in every wrapping that has a composition time.
+func TestAbsurdCompositionTimeIsTakenOut(t *testing.T) {
+	for name, w := range map[string]wrap{"id 12": old(12), "hvc1": enhanced("hvc1", true, false), "multitrack": tracks(true, 0, 2, enhanced("hvc1", true, false)), "ModEx": modEx(enhanced("hvc1", true, false))} {
+		hevc := pictures(t, media.HEVC, "hevc.h265", false)
+		ts := tags(hevc, w)
+		ts[7].body = w(false, hevc.units[6], -4_000_000)
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.play(packets(t, mix(ts, tags(aac(86), oldSound(0xAF))), 0))
+		g.disconnect()
+		g.samples(hevc, hevc.units)
+		p := g.s.kind(media.Video)[6].packet
+		if p.CTS != 0 || g.r.Stats().BadCTS != 1 || flv.Classify(flv.TagVideo, p.Body).CTS != 0 {
+			t.Errorf("%s: %+v, %+v", name, p.CTS, g.r.Stats())
+		}
+		g.again()
+	}
+}
+
+// F8: an empty sound tag is silence and no fault.
+func TestSilence(t *testing.T) {
+	hevc, op := pictures(t, media.HEVC, "hevc.h265", false), opus(t)
+	ts := mix(tags(hevc, enhanced("hvc1", true, false)), tags(op, newSound("Opus", true)))
+	ts = slices.Insert(ts, 40, tagged{8, ts[40].at, nil}, tagged{8, ts[40].at, []byte("\x91Opus")})
+	g := newRig(t)
+	g.r.Connect(g.now, "")
+	g.play(packets(t, ts, 0))
+	g.disconnect()
+	g.samples(op, op.units)
+	g.want(0, 0, 0)
+	if a := g.r.Account(); a.Invalid != 2 || len(g.errs) > 0 {
+		t.Errorf("%+v, %v", a, g.errs)
+	}
+}
+
+// C18 for all that has a header: one that cannot be used changes nothing.
+func TestBrokenHeaders(t *testing.T) {
+	for name, c := range map[string]struct {
+		clip
+		w wrap
+	}{
+		"hvc1": {pictures(t, media.HEVC, "hevc.h265", false), enhanced("hvc1", true, false)},
+		"av01": {av1(t), enhanced("av01", false, false)},
+		"vp09": {vp9(t), enhanced("vp09", false, false)},
+		"Opus": {opus(t), newSound("Opus", true)},
+		"mp4a": {aac(86), newSound("mp4a", true)},
+	} {
+		ts := tags(c.clip, c.w)
+		for i, bad := range [][]byte{{1}, {0, 0, 0, 0, 0}, bytes.Repeat([]byte{0xFF}, 40), c.w(true, unit{data: c.record}, 0)[5:9]} {
+			ts = slices.Insert(ts, 10+5*i, tagged{ts[0].typ, ts[10+5*i].at, c.w(true, unit{data: bad}, 0)})
+		}
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.play(packets(t, ts, 0))
+		g.disconnect()
+		g.samples(c.clip, c.units)
+		if len(g.s.configs) != 1 || len(g.errs) > 0 {
+			t.Errorf("%s: %d parts, %v", name, len(g.s.configs), g.errs)
+		}
+	}
+}
+
+// C7 for headers of every codec.
+func TestFlappingOfOtherCodecs(t *testing.T) {
+	avc, hevc := pictures(t, media.AVC, "closed.h264", false), pictures(t, media.HEVC, "hevc.h265", false)
+	var ts []tagged
+	for i := range int64(8) {
+		ts = append(ts, later(tags(avc, old(7)), i*4000)...)
+		ts = append(ts, later(tags(hevc, old(12)), i*4000+2000)...)
+	}
+	g := newRig(t)
+	g.r.Connect(g.now, "")
+	g.play(packets(t, ts, 0))
+	g.disconnect()
+	if len(g.s.configs) > 4 || len(g.errs) == 0 || !errors.Is(g.errs[0], repair.ErrFlapping) {
+		t.Errorf("%d parts, %v", len(g.s.configs), g.errs)
+	}
+}
+
+// A broken frame of sound does not pass for another configuration; another rate is one.
+func TestSoundThatDescribesItself(t *testing.T) {
+	mp3 := sound(t, media.MP3)
+	mono := mp3
+	mono.units = slices.Clone(mp3.units)
+	for i := range mono.units {
+		d := slices.Clone(mono.units[i].data)
+		d[2] = d[2]&^0x0C | 0x08 // 32 kHz
+		mono.units[i].data = d
+	}
+	one := slices.Clone(mp3.units)
+	one[20] = mono.units[20]
+	broken := mp3
+	broken.units = one
+	avc := pictures(t, media.AVC, "closed.h264", false)
+	for name, c := range map[string]struct {
+		ts    []tagged
+		parts int
+		sound int
+	}{
+		"one frame": {mix(tags(avc, old(7)), tags(broken, oldSound(0x2F))), 1, len(one)},
+		"for good": {mix(tags(avc, old(7)), later(tags(avc, old(7)), 2000), tags(mp3, oldSound(0x2F)), later(tags(mono, oldSound(0x2F)), 2040)),
+			2, -1},
+	} {
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		g.play(packets(t, c.ts, 0))
+		g.disconnect()
+		if len(g.s.configs) != c.parts {
+			t.Errorf("%s: %d parts", name, len(g.s.configs))
+		}
+		if n := len(g.s.kind(media.Audio)); c.sound >= 0 && n != c.sound {
+			t.Errorf("%s: %d frames of sound", name, n)
+		}
+	}
+}
+
+// The sums of a session that goes into MP4 from the start are of payloads, H.264 or not.
+func TestSumsOfSamples(t *testing.T) {
+	avc := pictures(t, media.AVC, "closed.h264", false)
+	all := mix(tags(avc, old(7)), tags(aac(86), oldSound(0xAF)))
+	g := newRig(t)
+	g.r, g.s.mp4 = repair.New(repair.Config{Samples: true}, g.s), true
+	g.r.Connect(g.now, "")
+	g.play(packets(t, all[:70], 0))
+	g.disconnect()
+	g.now = g.now.Add(100 * time.Millisecond)
+	g.r.Connect(g.now, "cut")
+	g.play(packets(t, append(slices.Clone(all[:2]), later(all[:0], 0)...), 0))
+	g.play(packets(t, all[70:], 0))
+	g.disconnect()
+	if len(g.s.items) != 136 {
+		t.Errorf("%d items", len(g.s.items))
+	}
+	for i, it := range g.s.items {
+		typ := byte(flv.TagVideo)
+		if it.kind == media.Audio {
+			typ = flv.TagAudio
+		}
+		if it.sum != flv.Sum(typ, it.data) {
+			t.Fatalf("item %d", i)
+		}
+	}
+}
