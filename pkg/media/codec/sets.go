@@ -42,6 +42,10 @@ type span struct{ from, to int }
 
 // Sets follows the parameter sets of one H.264 or HEVC track. It is made by NewSets.
 type Sets struct {
+	// Keep: parameter sets that come now are not to be trusted (the access unit is torn). They stay in the picture, and
+	// the record stays as it is.
+	Keep bool
+
 	codec   media.Codec
 	sets    []set
 	record  []byte
@@ -250,7 +254,7 @@ func (s *Sets) rewrite(dst, au []byte, p *Picture) []byte {
 	}
 	if p.Slices == 0 {
 		for _, f := range s.found {
-			if s.waiting+len(f.nal) <= maxPending {
+			if !s.Keep && s.waiting+len(f.nal) <= maxPending {
 				f.nal = bytes.Clone(f.nal)
 				s.pending = put(s.pending, f)
 				s.waiting += len(f.nal)
@@ -260,7 +264,7 @@ func (s *Sets) rewrite(dst, au []byte, p *Picture) []byte {
 	}
 	p.Key, p.Open = k.result()
 	if len(s.found)+len(s.pending) > 0 {
-		if p.Key || s.record == nil {
+		if !s.Keep && (p.Key || s.record == nil) {
 			p.Changed = s.absorb(au)
 		}
 		for _, f := range s.pending {

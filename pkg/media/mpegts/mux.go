@@ -51,7 +51,7 @@ func (m *Muxer) Size() int64    { return 0 }
 func (m *Muxer) Written() int64 { return 0 }
 
 // Duration is how far the flushed samples reach; Frames how many there are.
-func (m *Muxer) Duration() time.Duration       { return 0 }
+func (m *Muxer) Duration() time.Duration      { return 0 }
 func (m *Muxer) Frames() (video, audio int64) { return 0, 0 }
 
 // Content is media.Chain over the flushed samples in file order. The sum of a sample is XXH64 of a type byte (9 video,
@@ -66,7 +66,7 @@ type Scanned struct {
 
 // ScanConfig is what Scan needs.
 type ScanConfig struct {
-	Config                                       // as it was given to NewMuxer
+	Config                                      // as it was given to NewMuxer
 	Sample func(s Sample, at int64, sum uint64) // each whole sample in file order; s.Data is valid during the call; may be nil
 }
 
