@@ -57,7 +57,7 @@ func stream(tb testing.TB, d time.Duration) []byte {
 }
 
 // record takes a stream from memory to the disk, and says how many tags and allocations that were.
-func record(tb testing.TB, data []byte, part time.Duration) (tags, mallocs int64) {
+func record(tb testing.TB, data []byte, part time.Duration, kind recorder.Container) (tags, mallocs int64) {
 	tb.Helper()
 	dir, err := durable.Open(tb.TempDir(), nil)
 	if err != nil {
@@ -65,7 +65,7 @@ func record(tb testing.TB, data []byte, part time.Duration) (tags, mallocs int64
 	}
 	defer dir.Close()
 	src := &recorded{data: data}
-	rec, err := recorder.New(recorder.Config{Room: segment.Room{ID: "r", Name: "r"}, Segment: part, Once: true, ConfirmedEnd: time.Nanosecond},
+	rec, err := recorder.New(recorder.Config{Room: segment.Room{ID: "r", Name: "r"}, Segment: part, Container: kind, Once: true, ConfirmedEnd: time.Nanosecond},
 		recorder.Deps{Resolver: &single{src}, Journal: &recordertest.Journal{}, Dir: dir, Log: zerolog.Nop()})
 	if err != nil {
 		tb.Fatal(err)
@@ -83,13 +83,17 @@ func record(tb testing.TB, data []byte, part time.Duration) (tags, mallocs int64
 // fsync, SHA-256 of the sealed parts.
 func BenchmarkSourceToFile(b *testing.B) {
 	data := stream(b, 5*time.Minute)
-	b.SetBytes(int64(len(data)))
-	var tags, mallocs int64
-	for b.Loop() {
-		t, m := record(b, data, time.Minute)
-		tags, mallocs = tags+t, mallocs+m
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		b.Run(string(kind), func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			var tags, mallocs int64
+			for b.Loop() {
+				t, m := record(b, data, time.Minute, kind)
+				tags, mallocs = tags+t, mallocs+m
+			}
+			b.ReportMetric(float64(mallocs)/float64(tags), "allocs/tag")
+		})
 	}
-	b.ReportMetric(float64(mallocs)/float64(tags), "allocs/tag")
 }
 
 // On the way to the disk a tag costs no allocation: three times as much media costs what it costs to look at the clock
@@ -97,13 +101,17 @@ func BenchmarkSourceToFile(b *testing.B) {
 func TestATagCostsNoAllocation(t *testing.T) {
 	data := stream(t, 90*time.Second)
 	short := data[:len(data)/3]
-	record(t, short, time.Hour) // pools fill
-	t1, m1 := record(t, short, time.Hour)
-	t3, m3 := record(t, data, time.Hour)
-	per := float64(m3-m1) / float64(t3-t1)
-	t.Logf("%d tags: %d allocations, %d tags: %d", t1, m1, t3, m3)
-	// With the race detector the pool drops a quarter of what it is given; make test runs this once more without it.
-	if per > 0.05 && !raceDetector {
-		t.Errorf("%.3f allocations per tag", per)
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			record(t, short, time.Hour, kind) // pools fill
+			t1, m1 := record(t, short, time.Hour, kind)
+			t3, m3 := record(t, data, time.Hour, kind)
+			per := float64(m3-m1) / float64(t3-t1)
+			t.Logf("%d tags: %d allocations, %d tags: %d", t1, m1, t3, m3)
+			// With the race detector the pool drops a quarter of what it is given; make test runs this once more without it.
+			if per > 0.05 && !raceDetector {
+				t.Errorf("%.3f allocations per tag", per)
+			}
+		})
 	}
 }

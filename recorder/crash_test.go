@@ -15,6 +15,7 @@ import (
 	"github.com/liverec/liverec/pkg/liveroom"
 	"github.com/liverec/liverec/pkg/media/probe"
 	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder"
 )
 
 var errCrash = errors.New("the process is dead")
@@ -105,10 +106,10 @@ func (r *rig) received(from, until time.Time) map[uint64]bool {
 
 // crashes runs one broadcast with deaths at the given steps, each followed by a new start after a pause, and checks
 // what promise 4 says. It returns the last step that was counted in each life.
-func crashes(t *testing.T, pause time.Duration, at ...int) (steps []int) {
+func crashes(t *testing.T, kind recorder.Container, pause time.Duration, at ...int) (steps []int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
-		r.cfg.Segment, r.cfg.Once, r.cfg.Grace = 5*time.Second, true, 20*time.Second
+		r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 5*time.Second, true, 20*time.Second, kind
 		r.room.Start(t.Context())
 		owed := map[uint64]bool{}
 		var deaths []string
@@ -178,37 +179,45 @@ func crashes(t *testing.T, pause time.Duration, at ...int) (steps []int) {
 
 // A death at every single step: K1, K2, K3, K4 and all that lies between.
 func TestI3_DeathAtEveryStep(t *testing.T) {
-	all := crashes(t, time.Second)[0]
-	if all < 40 {
-		t.Fatalf("only %d steps", all)
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			all := crashes(t, kind, time.Second)[0]
+			if all < 40 {
+				t.Fatalf("only %d steps", all)
+			}
+			stride := 1
+			if testing.Short() {
+				stride = 9
+			}
+			for k := 1; k <= all; k += stride {
+				crashes(t, kind, time.Second, k)
+				if t.Failed() {
+					t.Fatalf("at step %d", k)
+				}
+			}
+			t.Logf("%d steps", all)
+		})
 	}
-	stride := 1
-	if testing.Short() {
-		stride = 9
-	}
-	for k := 1; k <= all; k += stride {
-		crashes(t, time.Second, k)
-		if t.Failed() {
-			t.Fatalf("at step %d", k)
-		}
-	}
-	t.Logf("%d steps", all)
 }
 
 // Two deaths: the second one while the first one is being recovered from, or soon after.
 func TestI3_DeathAtPairsOfSteps(t *testing.T) {
-	all := crashes(t, time.Second)[0]
-	seed := uint64(time.Now().UnixNano())
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	n := 25
-	if testing.Short() {
-		n = 8
-	}
-	for range n {
-		a, b := 3+rnd.IntN(all-3), 1+rnd.IntN(30)
-		crashes(t, time.Second, a, b)
-		if t.Failed() {
-			t.Fatalf("at steps %d and %d, seed %d", a, b, seed)
-		}
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			all := crashes(t, kind, time.Second)[0]
+			seed := uint64(time.Now().UnixNano())
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			n := 25
+			if testing.Short() {
+				n = 8
+			}
+			for range n {
+				a, b := 3+rnd.IntN(all-3), 1+rnd.IntN(30)
+				crashes(t, kind, time.Second, a, b)
+				if t.Failed() {
+					t.Fatalf("at steps %d and %d, seed %d", a, b, seed)
+				}
+			}
+		})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,69 +187,76 @@ func TestCuts(t *testing.T) {
 		{name: "size", src: script{gops: []int{second}, frames: 60 * second, size: 8000}, limit: time.Hour, size: 1 << 20, least: 4 * time.Second, most: 6 * time.Second, parts: -1},
 		{name: "a group larger than the size", src: script{gops: []int{10 * second}, frames: 30 * second, size: 8000}, limit: time.Hour, size: 1 << 20, least: time.Second, most: 6 * time.Second, parts: -1, known: []probe.Code{probe.Start, probe.Index}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, liveroom.Config{})
-				src := c.src
-				src.pace, src.audio = true, audio
-				if src.gops != nil {
-					src.video = video
-				}
-				r.deps.Resolver = &single{&src}
-				r.cfg.Segment, r.cfg.Once, r.cfg.MaxSize = c.limit, true, c.size
-				r.start()
-				r.wait()
-				s := r.session()
-				r.check(s, c.known...)
-				segs := s.Segments()
-				if c.parts >= 0 && len(segs) != c.parts {
-					t.Errorf("%d parts", len(segs))
-				}
-				frames := int64(0)
-				for i, g := range segs {
-					frames += g.VideoFrames
-					if src.video == nil {
-						frames += g.AudioFrames
+		for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+			t.Run(c.name+" "+string(kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, liveroom.Config{})
+					r.cfg.Container = kind
+					src := c.src
+					src.pace, src.audio = true, audio
+					if src.gops != nil {
+						src.video = video
 					}
-					if c.size > 0 && g.Size > c.size {
-						t.Errorf("%s has %d bytes", g.ID, g.Size)
+					r.deps.Resolver = &single{&src}
+					r.cfg.Segment, r.cfg.Once, r.cfg.MaxSize = c.limit, true, c.size
+					r.start()
+					r.wait()
+					s := r.session()
+					r.check(s, c.known...)
+					segs := s.Segments()
+					if c.parts >= 0 && len(segs) != c.parts {
+						t.Errorf("%d parts", len(segs))
 					}
-					if i < len(segs)-1 && (g.Duration < c.least-2*time.Millisecond || g.Duration > c.most+2*time.Millisecond) {
-						t.Errorf("%s lasts %v", g.ID, g.Duration)
+					frames := int64(0)
+					for i, g := range segs {
+						frames += g.VideoFrames
+						if src.video == nil {
+							frames += g.AudioFrames
+						}
+						if c.size > 0 && g.Size > c.size {
+							t.Errorf("%s has %d bytes", g.ID, g.Size)
+						}
+						if i < len(segs)-1 && (g.Duration < c.least-2*time.Millisecond || g.Duration > c.most+2*time.Millisecond) {
+							t.Errorf("%s lasts %v", g.ID, g.Duration)
+						}
 					}
-				}
-				if frames != int64(src.frames) {
-					t.Errorf("%d of %d frames", frames, src.frames)
-				}
-				if err := s.Account.Check(); err != nil || s.Account.Written != total(segs) {
-					t.Errorf("account %+v: %v", s.Account, err)
-				}
+					if frames != int64(src.frames) {
+						t.Errorf("%d of %d frames", frames, src.frames)
+					}
+					if err := s.Account.Check(); err != nil || s.Account.Written != total(segs) {
+						t.Errorf("account %+v: %v", s.Account, err)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
 // A source at full speed is cut as exactly as one at real pace.
 func TestCutsAtFullSpeed(t *testing.T) {
 	video, audio := headers(t)
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, liveroom.Config{})
-		r.deps.Resolver = &single{&script{video: video, audio: audio, gops: []int{50}, frames: 25 * 121, size: 2000}}
-		r.cfg.Once = true
-		r.start()
-		r.wait()
-		s := r.session()
-		r.check(s)
-		segs := s.Segments()
-		if len(segs) != 13 {
-			t.Fatalf("%d parts", len(segs))
-		}
-		for _, g := range segs[:12] {
-			if g.Duration != 10*time.Second {
-				t.Errorf("%s lasts %v", g.ID, g.Duration)
-			}
-		}
-	})
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{})
+				r.deps.Resolver = &single{&script{video: video, audio: audio, gops: []int{50}, frames: 25 * 121, size: 2000}}
+				r.cfg.Once, r.cfg.Container = true, kind
+				r.start()
+				r.wait()
+				s := r.session()
+				r.check(s)
+				segs := s.Segments()
+				if len(segs) != 13 {
+					t.Fatalf("%d parts", len(segs))
+				}
+				for _, g := range segs[:12] {
+					if g.Duration != 10*time.Second {
+						t.Errorf("%s lasts %v", g.ID, g.Duration)
+					}
+				}
+			})
+		})
+	}
 }
 
 // However short a crash leaves the file, what is whole in it is kept and the rest is cut off; and it can be brought to
@@ -325,6 +334,95 @@ func TestK2_EveryLength(t *testing.T) {
 			}
 			if done.Size != int64(want) || done.VideoFrames+done.AudioFrames != int64(k) || done.SHA256.IsZero() {
 				t.Fatalf("%d bytes: %+v", n, done)
+			}
+		}
+	}
+}
+
+// The same of MP4, where it is a whole fragment that counts; and its index may be there already, or half of it.
+func TestK2_EveryLengthOfMP4(t *testing.T) {
+	video, audio := headers(t)
+	var whole segment.Segment
+	var data []byte
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		r.deps.Resolver = &single{&script{video: video, audio: audio, gops: []int{8}, frames: 24, pace: true}}
+		r.cfg.Once, r.cfg.Segment, r.cfg.Container = true, time.Second, recorder.ContainerMP4
+		r.start()
+		r.wait()
+		whole = r.session().Segments()[0]
+		data = read(t, filepath.Join(r.path, filepath.FromSlash(whole.Path)))
+	})
+	// Where the fragments end: they are found by their names, as the closed file hides them.
+	ends := []int{int(whole.Head)}
+	for at := int(whole.Head); string(data[at+4:at+8]) == "moof"; {
+		at += int(binary.BigEndian.Uint32(data[at:]))
+		at += int(binary.BigEndian.Uint32(data[at:]))
+		ends = append(ends, at)
+	}
+	media := ends[len(ends)-1]
+	if len(ends) < 3 || string(data[media+4:media+8]) != "moov" {
+		t.Fatalf("%v", ends)
+	}
+	open := bytes.Clone(data)
+	at := bytes.Index(open, []byte("mdat")) - 4
+	copy(open[at:], []byte("\x00\x00\x00\x10free\x00\x00\x00\x00\x00\x00\x00\x00"))
+	path := t.TempDir()
+	dir, err := durable.Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	os.MkdirAll(filepath.Join(path, "m"), 0o755)
+	for _, junk := range []string{"", strings.Repeat("\x00", 24)} {
+		for n := 0; n <= len(data); n++ {
+			if n%7 != 0 && n < len(data)-3 && !slices.Contains(ends, n) && !slices.Contains(ends, n+1) || junk != "" && n%3 != 0 || testing.Short() && n%5 != 0 {
+				continue
+			}
+			for _, b := range [][]byte{open, data} {
+				if n < len(data) && &b[0] == &data[0] {
+					continue // the head is patched once everything else is there
+				}
+				seg := segment.Segment{ID: segment.ID{Session: "S", Seq: 1}, Path: fmt.Sprintf("m/P%d-%d-%d.mp4", n, len(junk), b[at+3])}
+				name := filepath.Join(path, seg.Path+segment.PartSuffix)
+				if err := os.WriteFile(name, append(bytes.Clone(b[:n]), junk...), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if i, whole := slices.BinarySearch(ends, n); !whole && i < len(ends) && n+len(junk) >= ends[i] {
+					continue // nothing tells zeros inside a fragment from media
+				}
+				want, k := 0, 0
+				for k+1 < len(ends) && ends[k+1] <= n {
+					k++
+					want = ends[k]
+				}
+				frames, size, _, err := recorder.Reopen(dir, seg)
+				if err != nil {
+					t.Fatalf("%d bytes: %v", n, err)
+				}
+				if (frames > 0) != (k > 0) || k > 0 && int(size) != want {
+					t.Fatalf("%d bytes and %d of junk: %d frames in %d bytes, not %d fragments in %d", n, len(junk), frames, size, k, want)
+				}
+				done, found, err := recorder.Finish(dir, seg)
+				if err != nil || found != (k > 0) {
+					t.Fatalf("%d bytes: media %v, %v", n, found, err)
+				}
+				if !found {
+					continue
+				}
+				rep, err := probe.File(filepath.Join(path, seg.Path))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := rep.Check(probe.Config, probe.Skew); err != nil || rep.Layout != "hybrid" {
+					t.Fatalf("%d bytes: %s: %v", n, rep.Layout, err)
+				}
+				if done.Size != rep.Size || done.VideoFrames+done.AudioFrames != frames || done.Content != rep.Content {
+					t.Fatalf("%d bytes: %+v", n, done)
+				}
+				if n == len(data) && !bytes.Equal(read(t, filepath.Join(path, seg.Path)), data) {
+					t.Fatalf("a part that was closed already changed")
+				}
 			}
 		}
 	}

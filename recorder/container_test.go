@@ -1,0 +1,227 @@
+package recorder_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/liverec/liverec/pkg/liveroom"
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/repair"
+)
+
+// tool finds an optional program. LIVEREC_NEED_TOOLS=1 makes it a duty.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	p, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("LIVEREC_NEED_TOOLS") == "1" {
+			t.Fatalf("%s is needed: %v", name, err)
+		}
+		t.Skipf("no %s here", name)
+	}
+	return p
+}
+
+// A broadcast in parts of each container: every picture once, nothing missing, and a player that we did not write reads
+// each part to its end.
+func TestContainers(t *testing.T) {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			var files []string
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{Duration: 25 * time.Second})
+				r.cfg.Once, r.cfg.Container = true, kind
+				r.room.Start(t.Context())
+				r.start()
+				r.wait()
+				s := r.session()
+				numbers := r.check(s)
+				unbroken(t, numbers)
+				if got, want := len(numbers), len(r.sent()); got != want {
+					t.Errorf("%d of %d pictures", got, want)
+				}
+				if n := len(s.Segments()); n != 3 {
+					t.Errorf("%d parts", n)
+				}
+				if err := s.Account.Check(); err != nil || s.Account.Written != total(s.Segments()) {
+					t.Errorf("account %+v: %v", s.Account, err)
+				}
+				for _, g := range s.Segments() {
+					if filepath.Ext(g.Path) != "."+string(kind) {
+						t.Errorf("%s is called %s", g.ID, g.Path)
+					}
+					data := read(t, filepath.Join(r.path, g.Path))
+					name := filepath.Join(os.TempDir(), fmt.Sprintf("container-test-%d-%s", os.Getpid(), filepath.Base(g.Path)))
+					if err := os.WriteFile(name, data, 0o644); err != nil {
+						t.Fatal(err)
+					}
+					files = append(files, name)
+				}
+				r.noOrphans()
+			})
+			for _, name := range files {
+				plays(t, name)
+				os.Remove(name)
+			}
+		})
+	}
+}
+
+// plays fails if ffmpeg has a word to say about a file.
+func plays(t *testing.T, name string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), tool(t, "ffmpeg"), "-v", "warning", "-xerror", "-i", name, "-f", "null", "-").CombinedOutput()
+	if err != nil || len(strings.TrimSpace(string(out))) > 0 {
+		t.Errorf("%s: %v\n%s", name, err, out)
+	}
+}
+
+// packets is a source that sends made-up packets that did not come from FLV: 25 pictures a second, in groups of two
+// seconds, and sound.
+type packets struct {
+	codec  [2]media.Codec
+	config [2][]byte
+	frames int
+	pace   bool
+	big    int // picture that is larger than anything else
+}
+
+func (s *packets) Host() string { return "packets" }
+func (s *packets) Close() error { return nil }
+
+func (s *packets) Run(ctx context.Context, out chan<- *media.Batch) error {
+	sounds := 0
+	for i := range s.frames {
+		size := 0
+		if i == s.big && i > 0 {
+			size = media.MaxBody
+		}
+		b := media.Get(size + 8<<10)
+		b.At = time.Now()
+		n := 0
+		add := func(p media.Packet, data []byte) {
+			p.Body = b.Bytes()[n : n+copy(b.Bytes()[n:], data)]
+			n += len(p.Body)
+			typ := flv.TagVideo
+			if p.Kind == media.Audio || p.Kind == media.AudioConfig {
+				typ = flv.TagAudio
+			}
+			p.Sum = flv.Sum(typ, p.Body)
+			b.Packets = append(b.Packets, p)
+			b.Count.Received += int64(len(p.Body))
+			b.Count.Tags += int64(len(p.Body))
+		}
+		if i == 0 {
+			for t, k := range []media.Kind{media.VideoConfig, media.AudioConfig} {
+				if s.codec[t] != media.NoCodec {
+					add(media.Packet{Kind: k, Codec: s.codec[t]}, s.config[t])
+				}
+			}
+		}
+		for ; s.codec[1] != media.NoCodec && sounds*1024*1000/44100 <= i*40; sounds++ {
+			add(media.Packet{Kind: media.Audio, Codec: s.codec[1], DTS: int64(sounds * 1024 * 1000 / 44100), Exact: time.Duration(sounds) * 1024 * time.Second / 44100}, sound(sounds)[2:])
+		}
+		data := unit(i%50 == 0, i, 2000)[5:]
+		if size > 0 {
+			data = unit(i%50 == 0, i, size-4)[5:]
+		}
+		add(media.Packet{Kind: media.Video, Codec: s.codec[0], Key: i%50 == 0, DTS: int64(i * 40), Exact: time.Duration(i) * 40 * time.Millisecond}, data)
+		out <- b
+		if s.pace {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(40 * time.Millisecond):
+			}
+		}
+	}
+	return io.EOF
+}
+
+// Packets without an FLV tag header become MP4, or FLV with tag headers where that is asked for.
+func TestContainerOfSamples(t *testing.T) {
+	video, audio := headers(t)
+	for _, c := range []struct {
+		want recorder.Container
+		ext  string
+	}{{"", ".mp4"}, {recorder.ContainerAuto, ".mp4"}, {recorder.ContainerMP4, ".mp4"}, {recorder.ContainerFLV, ".flv"}} {
+		t.Run(string(c.want), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{})
+				r.deps.Resolver = &single{&packets{codec: [2]media.Codec{media.AVC, media.AAC}, config: [2][]byte{video[5:], audio[2:]}, frames: 25 * 25, pace: true}}
+				r.cfg.Once, r.cfg.Container = true, c.want
+				r.start()
+				r.wait()
+				s := r.session()
+				r.check(s)
+				segs := s.Segments()
+				if len(segs) != 3 {
+					t.Fatalf("%d parts", len(segs))
+				}
+				frames := int64(0)
+				for _, g := range segs {
+					frames += g.VideoFrames
+					if filepath.Ext(g.Path) != c.ext {
+						t.Errorf("%s is called %s", g.ID, g.Path)
+					}
+				}
+				if frames != 25*25 {
+					t.Errorf("%d pictures", frames)
+				}
+				if err := s.Account.Check(); err != nil || s.Account.Written != total(segs) {
+					t.Errorf("account %+v: %v", s.Account, err)
+				}
+			})
+		})
+	}
+}
+
+// A frame that FLV cannot hold is left out, and a gap says so.
+func TestContainerRefusesAFrame(t *testing.T) {
+	video, audio := headers(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		r.deps.Resolver = &single{&packets{codec: [2]media.Codec{media.AVC, media.AAC}, config: [2][]byte{video[5:], audio[2:]}, frames: 100, big: 70, pace: true}}
+		r.cfg.Once, r.cfg.Container = true, recorder.ContainerFLV
+		r.start()
+		r.wait()
+		s := r.session()
+		r.check(s)
+		if n := s.Segments()[0].VideoFrames; len(s.Segments()) != 1 || n != 99 {
+			t.Errorf("%d parts, %d pictures", len(s.Segments()), n)
+		}
+		if len(s.Gaps) != 1 || s.Gaps[0].AfterSeq != 1 || s.Gaps[0].Length <= 0 || s.Gaps[0].Length > 80*time.Millisecond || !strings.Contains(s.Gaps[0].Why, "too many for FLV") {
+			t.Errorf("gaps %+v", s.Gaps)
+		}
+		if err := s.Account.Check(); err != nil || s.Account.Dropped != 1 || s.Account.Written != total(s.Segments()) {
+			t.Errorf("account %+v: %v", s.Account, err)
+		}
+	})
+}
+
+func TestContainerCheck(t *testing.T) {
+	for _, c := range []recorder.Container{"", "auto", "flv", "mp4", "ts"} {
+		if err := c.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	cfg := recorder.Config{Container: "mkv"}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), `"mkv"`) {
+		t.Errorf("%v", err)
+	}
+	err := error(&recorder.ContainerError{Container: recorder.ContainerFLV, Codec: media.HEVC})
+	if u, ok := errors.AsType[*repair.Unsupported](err); !ok || u.Codec != media.HEVC {
+		t.Errorf("%v", err)
+	}
+}
