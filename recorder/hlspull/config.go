@@ -1,0 +1,128 @@
+package hlspull
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/hlspull/fetch"
+	"github.com/liverec/liverec/recorder/hlspull/plan"
+)
+
+// Limits.
+const (
+	// MaxMemory is the most that bodies of segments take in all.
+	MaxMemory = 64 << 20
+	// MaxSegment is the most that one segment may have.
+	MaxSegment = MaxMemory
+	// MaxInit is the most that an initialisation section may have.
+	MaxInit = 1 << 20
+	// MaxFetches is how many segments are fetched at once where the line is behind.
+	MaxFetches = 6
+
+	usualFetches = 3
+	// keep is what only the oldest segment may use of the memory.
+	keep = 16 << 20
+	// keyPatience is how long a key is tried before what it belongs to is missing.
+	keyPatience = 60 * time.Second
+	// emptyFor is how long a list may be empty, or end with nothing in it.
+	emptyFor = 60 * time.Second
+)
+
+// ErrEnd says that the source itself has ended the stream (EXT-X-ENDLIST in a list that is not empty), and that all of it
+// was handed on. It wraps io.EOF.
+var ErrEnd = fmt.Errorf("the playlist has ended: %w", io.EOF)
+
+// ErrStill says that nothing was added to the list for long: the room has to be asked again.
+var ErrStill = errors.New("nothing new in the playlist")
+
+// ErrEmpty says that the list had nothing in it for a minute.
+var ErrEmpty = errors.New("the playlist is empty")
+
+// Config says what to pull.
+type Config struct {
+	URL    string      // of a multivariant or a media playlist
+	Header http.Header // sent with each request; Cookie and Authorization to the host of URL only
+	// Dial replaces the network below HTTP, Transport all of HTTP; nil: TCP with the proxies of the environment.
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	Transport http.RoundTripper
+
+	Quality string // as hls.Choose has it; "auto" steps down and up with the line
+	Ads     bool   // record what the list marks as advertising
+	// Place is the newest note of a Join whose media is durable, to go on behind it; nil: from the first segment listed.
+	Place []byte
+	// Renew asks the room again for the URL, before the one that is in use expires and when it is refused; nil: URL holds.
+	Renew func(ctx context.Context) (string, error)
+	// Hosts remembers hosts that did badly, over rooms and Sources; nil: for this Source alone.
+	Hosts *fetch.Hosts
+	// Pressed reports that the disk does not keep up: with Quality "auto" that is a reason to step down. May be nil.
+	Pressed func() bool
+	Log     zerolog.Logger
+}
+
+// Source pulls one HLS stream.
+type Source struct {
+	cfg    Config
+	client *fetch.Client
+	place  *place
+	host   atomic.Pointer[string]
+	found  *found // what Open found
+}
+
+var _ recorder.Source = (*Source)(nil)
+
+// New checks cfg and asks nobody.
+func New(cfg Config) (*Source, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, errors.New("the URL of the playlist is no http or https URL")
+	}
+	if cfg.Hosts == nil {
+		cfg.Hosts = &fetch.Hosts{}
+	}
+	if cfg.Renew == nil {
+		cfg.Renew = func(context.Context) (string, error) { return cfg.URL, nil }
+	}
+	s := &Source{cfg: cfg, client: fetch.New(fetch.Config{Home: u, Header: cfg.Header, Dial: cfg.Dial, Transport: cfg.Transport})}
+	if len(cfg.Place) > 0 {
+		var p place
+		if err := json.Unmarshal(cfg.Place, &p); err == nil && p.Version == placeVersion {
+			s.place = &p
+		} else {
+			cfg.Log.Warn().Msg("the note on the place in the playlist cannot be read: beginning with the first segment")
+		}
+	}
+	s.host.Store(&u.Host)
+	return s, nil
+}
+
+// Host is where segments come from now: "host:port".
+func (s *Source) Host() string { return *s.host.Load() }
+
+// Close frees the connections. After Run there is nothing to close.
+func (s *Source) Close() error {
+	s.client.Close()
+	return nil
+}
+
+const placeVersion = 1
+
+// place is the note that a Join carries.
+type place struct {
+	Version int         `json:"v"`
+	Video   *plan.Place `json:"main,omitempty"`  // the rendition that segments are counted by
+	Audio   *plan.Place `json:"sound,omitempty"` // the newest segment of the other one that is wholly handed on
+	// Edge is where the clock stood behind it, of each track; -1: it has none.
+	Edge  [2]time.Duration `json:"edge"`
+	Media string           `json:"list,omitempty"` // path of the list
+}

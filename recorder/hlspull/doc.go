@@ -1,0 +1,38 @@
+// Package hlspull is a Source over HLS: playlists that move, segments that come and go, one ordered stream of packets.
+//
+// It owns one room's stay with one HLS stream: which quality and host it is taken from, when lists are asked for again,
+// which segments are fetched in which order and for how long they are tried, what they are decrypted with, and what is
+// missing between them. It never decides whether a room is live, never re-times what it hands on and never writes.
+//
+// # How
+//
+//	room URL ── resolve ─► list of origins (hosts of one quality)
+//	watcher of each rendition ── list ─► plan.Planner ── segments ─► queue ── fetch ── check, decrypt ─► emitter ─► batches
+//
+// One goroutine (Run) holds all state: it starts what is due and takes in what comes back. Each question to a server is a
+// goroutine of its own, at most one per list and MaxFetches for segments. The emitter is one more: it takes segments apart
+// and is the only one that waits for the receiver, so that lists are watched and segments fetched meanwhile.
+//
+// # What a batch holds
+//
+// Before each segment stands a Join, with what is known of the place: see [media.Seam]. Discontinuity is told by the clock
+// and not by the tag: a tag where the clock goes on does nothing, a jump without a tag is one. Between two of them Exact
+// is continuous. Where a stretch is missing and the clock went on over it, Discontinuity is false and Missing is as long as
+// the hole in the clock. Missing sound alone is told likewise, at the segment of video that it belongs to, with no hole in
+// the video's clock.
+//
+// # How long a segment is tried
+//
+// A server has to keep a segment that has left the list for its own duration and that of the longest list it was in. So
+// a segment is tried until that long after it was listed last, whatever came behind it, and only then is it missing. Three
+// things shorten that: its key cannot be had for keyPatience, the memory is full and later ones are about to be lost, or
+// Run is told to stop.
+//
+// Where it was decided otherwise than in the reference: segments are kept in memory only (MaxMemory in all), so one that
+// is larger than that is a gap, and a key that cannot be had is waited for only as long as memory and keyPatience allow.
+//
+// # Memory
+//
+// MaxMemory for bodies of segments, from the first byte to the receiver; a list of at most 8 MiB while it is read; one
+// batch of 256 KiB that is being filled. The planner keeps three windows of names.
+package hlspull

@@ -1,0 +1,612 @@
+package hlspull
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
+	"github.com/liverec/liverec/recorder/hlspull/plan"
+)
+
+// WhyAd is the reason of a gap where advertising was left out.
+const WhyAd = "advertisement"
+
+// WhyUnlisted is the reason of a gap where the clock and the dates of the list jump ahead together.
+const WhyUnlisted = "missing in the playlist"
+
+// item is what the engine gives to the emitter: a segment, or the place of one that is not to be had.
+type item struct {
+	track   int
+	seg     plan.Segment
+	load    load
+	missing time.Duration // of what is not to be had
+	why     string        // not empty: it is not to be had
+	dup     bool          // it was handed on before
+	open    bool          // parts of a segment: its place is not behind it
+	end     bool          // nothing comes behind it
+	held    int
+	wait    time.Duration // how long it may wait for its sound
+}
+
+// emitter takes segments apart and sends their packets, in order. It is a goroutine of its own.
+type emitter struct {
+	log    zerolog.Logger
+	count  *tally
+	memory *memory
+	in     chan item     // sent by the engine; closed by it at the end
+	bell   chan struct{} // sent by the emitter: there is room again; capacity 1
+
+	pack  packer
+	lanes []*lane          // of each track
+	edge  [2]time.Duration // where sound, and video, of the main clock end
+	had   [2]bool
+	step  [2]time.Duration // usual distance of two frames
+	date  time.Time        // where the last segment ends, as the list says; zero: unknown
+	told  [2]record
+	gone  gone          // what is missing since the last segment of the main rendition
+	quiet gone          // what is missing of the sound
+	place place         // of the last segment
+	shift time.Duration // is added to the clock of the sound's own list
+	fixed bool          // shift holds
+	begun bool
+}
+
+type record struct {
+	codec media.Codec
+	body  []byte
+	set   bool
+}
+
+// gone is a stretch that is not here.
+type gone struct {
+	length time.Duration
+	why    string
+	cut    bool // a discontinuity was declared in it
+}
+
+func (g *gone) add(length time.Duration, why string) {
+	if length <= 0 {
+		return
+	}
+	if g.why == "" || length > g.length {
+		g.why = why // of several reasons that of the longest
+	}
+	g.length += length
+}
+
+// lane is one rendition.
+type lane struct {
+	opener *opener
+	queue  []*opened
+	torn   bool // what comes next does not follow what came last
+	ended  bool
+}
+
+// opened is a segment that was taken apart, or the place of one that is missing.
+type opened struct {
+	item
+	chunk *chunk
+	next  int // first frame that was not sent
+	since time.Time
+}
+
+func newEmitter(e *engine, out chan<- *media.Batch) *emitter {
+	m := &emitter{log: e.log, count: e.count, memory: e.memory, in: make(chan item, 8), bell: make(chan struct{}, 1)}
+	m.pack = packer{out: out, count: e.count, hash: xxhash.New()}
+	m.place = place{Version: placeVersion, Edge: [2]time.Duration{-1, -1}}
+	for range e.tracks {
+		m.lanes = append(m.lanes, &lane{opener: newOpener()})
+	}
+	if p := e.s.place; p != nil {
+		m.place = *p
+		for k, at := range p.Edge {
+			if at >= 0 {
+				m.edge[k], m.had[k], m.begun = at, true, true
+			}
+		}
+		if m.begun {
+			near := max(m.edge[0], m.edge[1])
+			for _, l := range m.lanes {
+				l.opener.near, l.opener.known, l.torn = ticksOf(near), true, true
+			}
+		}
+		if p.Video != nil && !p.Video.Date.IsZero() {
+			m.date = p.Video.Date.Add(p.Video.Duration)
+		}
+	}
+	return m
+}
+
+func ticksOf(d time.Duration) int64 {
+	return int64(d/time.Second)*90_000 + int64(d%time.Second)*90_000/int64(time.Second)
+}
+
+// takes reports whether the engine can send without waiting.
+func (m *emitter) takes() bool { return len(m.in) < cap(m.in) }
+
+func (m *emitter) ring() {
+	select {
+	case m.bell <- struct{}{}:
+	default:
+	}
+}
+
+// run ends when in is closed and all of it was sent.
+func (m *emitter) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		wait := m.flush(false)
+		timer.Reset(wait)
+		select {
+		case it, more := <-m.in:
+			if !more {
+				m.flush(true)
+				m.close()
+				return
+			}
+			m.ring()
+			m.take(it)
+		case <-timer.C:
+		}
+	}
+}
+
+// take opens a segment.
+func (m *emitter) take(it item) {
+	l := m.lanes[it.track]
+	if it.end {
+		l.ended = true
+		return
+	}
+	o := &opened{item: it, since: time.Now()}
+	switch {
+	case it.dup:
+		m.count.junk(it.load.read)
+		m.free(o)
+		return
+	case it.why != "" || it.load.plain == nil:
+		l.torn = l.torn || it.missing > 0
+	default:
+		o.chunk = l.opener.open(&it.load, l.torn || it.seg.Discontinuity)
+		l.torn = false
+		if b := o.chunk.broken; b != nil {
+			m.log.Warn().Err(b).Uint64("msn", it.seg.Sequence).Msg("segment cannot be read to its end")
+			if len(o.chunk.frames) == 0 {
+				o.chunk, o.missing, o.why = nil, it.seg.Duration, "unreadable: "+b.Error()
+				m.count.junk(it.load.read)
+				m.free(o)
+				l.torn = true
+			}
+		}
+	}
+	l.queue = append(l.queue, o)
+}
+
+func (m *emitter) free(o *opened) {
+	if o.held != 0 {
+		m.memory.want(-o.held, 0)
+		o.held = 0
+		m.ring()
+	}
+}
+
+// flush sends all that can be sent, and says how long to wait for the rest. all: nothing more will come.
+func (m *emitter) flush(all bool) time.Duration {
+	main := m.lanes[0]
+	for len(main.queue) > 0 {
+		o := main.queue[0]
+		if o.chunk != nil && len(m.lanes) > 1 && !all {
+			if wait := m.paired(o); wait > 0 {
+				return wait
+			}
+		}
+		main.queue[0] = nil
+		main.queue = main.queue[1:]
+		m.send(o)
+	}
+	if len(m.lanes) > 1 && main.ended || all {
+		for _, l := range m.lanes[1:] {
+			if main.ended && !l.ended && !all {
+				continue
+			}
+			m.rest(l)
+		}
+	}
+	return time.Hour
+}
+
+// paired says how long a segment has to wait for the sound that belongs to it, 0 if it need not.
+func (m *emitter) paired(o *opened) time.Duration {
+	l := m.lanes[1]
+	if l.ended {
+		return 0
+	}
+	patience := o.wait
+	if !m.begun {
+		patience *= 3 // what begins without sound becomes a part without
+	}
+	left := time.Until(o.since.Add(patience))
+	if left <= 0 {
+		return 0
+	}
+	m.align(o)
+	_, end, _ := o.chunk.span(o.video())
+	if m.fixed && m.reach(l) >= end-m.step[0] {
+		return 0
+	}
+	return left
+}
+
+func (o *opened) video() bool {
+	_, _, ok := o.chunk.span(true)
+	return ok
+}
+
+// reach is how far the sound is known, on the main clock: what is missing of it counts.
+func (m *emitter) reach(l *lane) time.Duration {
+	at := time.Duration(math.MinInt64)
+	if m.had[0] {
+		at = m.edge[0]
+	}
+	for _, o := range l.queue {
+		if o.chunk == nil {
+			if at != math.MinInt64 {
+				at += o.missing
+			}
+			continue
+		}
+		if _, end, ok := o.chunk.span(false); ok {
+			at = max(at, end+m.shift)
+		}
+	}
+	return at
+}
+
+// apart is how far the clocks of two lists may differ at the same moment before they are two clocks.
+const apart = 10 * time.Second
+
+// align finds out how the clock of the sound's own list lies to the main one: they are one by the rules, unless dates
+// say otherwise, or they are far apart.
+func (m *emitter) align(o *opened) {
+	if m.fixed && !o.seg.Discontinuity {
+		return
+	}
+	for _, s := range m.lanes[1].queue {
+		if s.chunk == nil {
+			continue
+		}
+		at, _, ok := s.chunk.span(false)
+		begin, _, here := o.chunk.span(o.video())
+		if !ok || !here {
+			continue
+		}
+		d := at - begin
+		if m.fixed && (d+m.shift).Abs() < apart {
+			return
+		}
+		switch dated := !s.seg.Date.IsZero() && !o.seg.Date.IsZero(); {
+		case dated && (d-s.seg.Date.Sub(o.seg.Date)).Abs() > time.Second && d.Abs() > time.Second:
+			m.shift = s.seg.Date.Sub(o.seg.Date) - d
+		case !dated && d.Abs() > apart:
+			m.shift = -d
+		default:
+			m.shift = 0
+		}
+		m.fixed = true
+		return
+	}
+}
+
+// send hands on one segment of the main rendition, and the sound that belongs to it.
+func (m *emitter) send(o *opened) {
+	if o.chunk == nil {
+		m.gone.add(o.missing+o.seg.Lost, o.why)
+		m.gone.cut = m.gone.cut || o.seg.Discontinuity
+		m.free(o)
+		return
+	}
+	frames := o.chunk.frames
+	var used []*opened
+	if len(m.lanes) > 1 {
+		m.align(o)
+		var sound []frame
+		begin, end, _ := o.chunk.span(o.video())
+		sound, used = m.sound(begin, end)
+		frames = merge(frames, sound)
+	}
+	m.join(o)
+	m.configs(frames)
+	for i := range frames {
+		m.frame(&frames[i])
+	}
+	m.begun = true
+	m.count.tags(o.load.read)
+	m.free(o)
+	for _, s := range used {
+		m.count.tags(s.load.read)
+		m.free(s)
+	}
+	m.pack.at = o.load.at
+	m.pack.flush()
+}
+
+// sound takes the frames of the sound's own list that belong before end. used are the segments that are at their end.
+func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opened) {
+	l := m.lanes[1]
+	fresh := m.gone.length > 0 || !m.begun
+	for len(l.queue) > 0 {
+		o := l.queue[0]
+		if o.chunk == nil {
+			if m.had[0] && m.edge[0]+m.quiet.length >= end {
+				return frames, used // it belongs to what comes later
+			}
+			m.quiet.add(o.missing, "sound: "+o.why)
+			l.queue = l.queue[1:]
+			continue
+		}
+		for ; o.next < len(o.chunk.frames); o.next++ {
+			f := o.chunk.frames[o.next]
+			if f.video {
+				continue
+			}
+			f.dts += m.shift
+			f.pts += m.shift
+			switch {
+			case f.dts >= end+apart && m.fixed && f.dts-end > time.Minute:
+				m.fixed = false // another clock: it is for a segment that comes later
+				return frames, used
+			case f.dts >= end:
+				return frames, used
+			case f.dts < begin-apart, fresh && f.dts < begin-100*time.Millisecond:
+				continue // from before a gap, or of a clock that is over
+			}
+			frames = append(frames, f)
+		}
+		id := o.seg.Place(time.Now())
+		m.place.Audio = &id
+		used = append(used, o)
+		l.queue = l.queue[1:]
+	}
+	return frames, used
+}
+
+// merge puts two rows of frames into one, by DTS.
+func merge(a, b []frame) []frame {
+	if len(b) == 0 {
+		return a
+	}
+	all := make([]frame, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if b[0].dts < a[0].dts {
+			all, b = append(all, b[0]), b[1:]
+		} else {
+			all, a = append(all, a[0]), a[1:]
+		}
+	}
+	return append(append(all, a...), b...)
+}
+
+// rest hands on sound that is left when the main rendition has ended.
+func (m *emitter) rest(l *lane) {
+	for _, o := range l.queue {
+		if o.chunk == nil {
+			m.free(o)
+			continue
+		}
+		for ; o.next < len(o.chunk.frames) && m.begun; o.next++ {
+			f := o.chunk.frames[o.next]
+			f.dts, f.pts = f.dts+m.shift, f.pts+m.shift
+			if !f.video && f.dts < m.edge[1]+time.Second {
+				m.frame(&f)
+			}
+		}
+		m.count.tags(o.load.read)
+		m.free(o)
+	}
+	l.queue = nil
+}
+
+// join says how a segment goes on.
+func (m *emitter) join(o *opened) {
+	s := &media.Seam{Missing: m.gone.length + o.seg.Lost, Why: m.gone.why, At: o.seg.Date}
+	if o.seg.Lost > m.gone.length {
+		s.Why = "the packager began anew"
+	}
+	tagged := o.seg.Discontinuity || m.gone.cut
+	k := kindOf(o.video())
+	first, end, _ := o.chunk.span(o.video())
+	d := first - m.edge[k]
+	switch {
+	case !m.had[k]:
+		s.Discontinuity = m.begun || !m.had[0] && !m.had[1]
+	case s.Missing > 0:
+		if s.Discontinuity = (d - s.Missing).Abs() > max(time.Second, s.Missing/4); !s.Discontinuity {
+			s.Missing = d // the clock knows it better than the list
+		}
+	case tagged:
+		s.Discontinuity = d.Abs() > max(100*time.Millisecond, 2*m.step[k])
+	default:
+		s.Discontinuity = d > time.Second || d < -100*time.Millisecond
+	}
+	if s.Missing == 0 && d > time.Second && m.had[k] && !m.date.IsZero() && o.seg.Dated && !tagged {
+		if by := o.seg.Date.Sub(m.date); (by - d).Abs() < time.Second {
+			s.Discontinuity, s.Missing, s.Why = false, d, WhyUnlisted
+		}
+	}
+	if s.Missing <= 0 && m.quiet.length > 0 {
+		s.Missing, s.Why = m.quiet.length, m.quiet.why
+	}
+	if s.Missing < 0 {
+		s.Missing = 0
+	}
+	m.gone, m.quiet = gone{}, gone{}
+	if s.Discontinuity {
+		m.had = [2]bool{}
+	}
+	if !o.open {
+		at := o.seg.Place(time.Now())
+		m.place.Video = &at
+	}
+	m.place.Edge = [2]time.Duration{-1, -1}
+	for k := range m.place.Edge {
+		if f, e, ok := o.chunk.span(k == 1); ok && f >= 0 {
+			m.place.Edge[k] = e
+		} else if m.had[k] {
+			m.place.Edge[k] = m.edge[k]
+		}
+	}
+	_ = end
+	m.date = time.Time{}
+	if !o.seg.Date.IsZero() {
+		m.date = o.seg.Date.Add(o.seg.Duration)
+	}
+	note, err := json.Marshal(m.place)
+	if err != nil {
+		note = nil // dates beyond year 9999: it goes on without
+	}
+	s.Place = note
+	m.pack.add(media.Packet{Kind: media.Join, Seam: s, Exact: first, DTS: millis(first)}, nil)
+}
+
+// configs tells the records that a segment begins with before any of its frames, so that a part can begin with both.
+func (m *emitter) configs(frames []frame) {
+	var seen [2]bool
+	for i := range frames {
+		f := &frames[i]
+		if k := kindOf(f.video); !seen[k] {
+			seen[k] = true
+			m.config(f)
+		}
+		if seen[0] && seen[1] {
+			return
+		}
+	}
+}
+
+// config tells a record if a decoder would find it different from the one before.
+func (m *emitter) config(f *frame) {
+	if f.config == nil {
+		return
+	}
+	r := &m.told[kindOf(f.video)]
+	if r.set && r.codec == f.codec && (string(r.body) == string(f.config) || codec.Equal(f.codec, r.body, f.config)) {
+		return
+	}
+	*r = record{f.codec, f.config, true}
+	p := media.Packet{Kind: media.AudioConfig, Codec: f.codec, Key: true, Exact: f.dts, DTS: millis(f.dts)}
+	if f.video {
+		p.Kind = media.VideoConfig
+	}
+	m.pack.add(p, f.config)
+}
+
+func (m *emitter) frame(f *frame) {
+	m.config(f)
+	k := kindOf(f.video)
+	if len(f.data) == 0 {
+		return
+	}
+	if len(f.data) > media.MaxBody {
+		m.log.Warn().Int("bytes", len(f.data)).Msg("frame is larger than any may be")
+		return
+	}
+	if m.had[k] {
+		if d := f.dts - m.edge[k] + m.step[k]; d > 0 && d < time.Second {
+			m.step[k] = d
+		}
+	}
+	if f.lasts > 0 {
+		m.step[k] = f.lasts
+	}
+	m.edge[k], m.had[k] = f.dts+m.step[k], true
+	shift := f.pts - f.dts
+	p := media.Packet{Kind: media.Audio, Codec: f.codec, Key: f.key, Exact: f.dts, DTS: millis(f.dts), Shift: shift, CTS: int32(millis(shift))}
+	if f.video {
+		p.Kind = media.Video
+	}
+	m.pack.add(p, f.data)
+}
+
+// close sends what is left: a last Join, which says that all before it is whole.
+func (m *emitter) close() {
+	for _, l := range m.lanes {
+		for _, o := range l.queue {
+			m.free(o)
+		}
+	}
+	if m.begun && m.place.Video != nil {
+		if note, err := json.Marshal(m.place); err == nil {
+			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil)
+		}
+	}
+	m.pack.flush()
+	sendCount(m.pack.out, m.count)
+}
+
+// millis rounds down.
+func millis(d time.Duration) int64 {
+	n := int64(d / time.Millisecond)
+	if d < 0 && d%time.Millisecond != 0 {
+		n--
+	}
+	return n
+}
+
+// packer fills batches.
+type packer struct {
+	out   chan<- *media.Batch
+	count *tally
+	hash  *xxhash.Digest
+	b     *media.Batch
+	n     int // bytes of b that are used
+	at    time.Time
+}
+
+// mostPackets is how many packets travel in one batch.
+const mostPackets = 512
+
+// add copies one packet's body into a batch.
+func (p *packer) add(k media.Packet, data []byte) {
+	if p.b != nil && (p.n+len(data) > len(p.b.Bytes()) || len(p.b.Packets) >= mostPackets) {
+		p.flush()
+	}
+	if p.b == nil {
+		p.b, p.n = media.Get(len(data)), 0
+	}
+	at := p.n
+	p.n += copy(p.b.Bytes()[at:], data)
+	k.Body = p.b.Bytes()[at:p.n:p.n]
+	switch k.Kind {
+	case media.Video:
+		k.Sum = p.sum(9, data)
+	case media.Audio:
+		k.Sum = p.sum(8, data)
+	}
+	p.b.Packets = append(p.b.Packets, k)
+}
+
+func (p *packer) sum(kind byte, data []byte) uint64 {
+	p.hash.Reset()
+	p.hash.Write([]byte{kind})
+	p.hash.Write(data)
+	return p.hash.Sum64()
+}
+
+func (p *packer) flush() {
+	if p.b == nil {
+		return
+	}
+	b := p.b
+	p.b = nil
+	b.Count = p.count.take()
+	if b.At = p.at; b.At.IsZero() {
+		b.At = time.Now()
+	}
+	p.out <- b
+}
