@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +18,7 @@ import (
 	"github.com/liverec/liverec/pkg/liveroom"
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
 	"github.com/liverec/liverec/recorder/repair"
 )
@@ -224,4 +227,91 @@ func TestContainerCheck(t *testing.T) {
 	if u, ok := errors.AsType[*repair.Unsupported](err); !ok || u.Codec != media.HEVC {
 		t.Errorf("%v", err)
 	}
+}
+
+// A source that changes its codec changes the container with it, also when the next part was begun for another one. Each
+// part holds what was sent, and a death at any step costs nothing.
+func TestContainerFollowsTheCodec(t *testing.T) {
+	video, audio := headers(t)
+	for _, c := range []struct {
+		want  recorder.Container
+		names []string
+	}{
+		{recorder.ContainerAuto, []string{"P0001.flv", "P0002.mp4", "P0003.mp4", "P0004.flv"}},
+		{recorder.ContainerMP4, []string{"P0001.mp4", "P0002.mp4", "P0003.mp4", "P0004.mp4"}},
+	} {
+		t.Run(string(c.want), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{})
+				src := &script{video: video, audio: audio, gops: []int{50}, frames: 25 * 32, size: 1000, pace: true, turns: []int{25 * 9, 25 * 27}}
+				r.deps.Resolver = &single{src}
+				r.cfg.Once, r.cfg.Container = true, c.want
+				r.start()
+				r.wait()
+				s := r.session()
+				r.check(s)
+				var names []string
+				frames := int64(0)
+				for _, g := range s.Segments() {
+					names = append(names, path.Base(g.Path))
+					frames += g.VideoFrames
+				}
+				if !slices.Equal(names, c.names) || frames != int64(src.frames) {
+					t.Errorf("%d pictures in %v", frames, names)
+				}
+				if len(s.Gaps) != 0 {
+					t.Errorf("gaps %+v", s.Gaps)
+				}
+				if err := s.Account.Check(); err != nil || s.Account.Written != total(s.Segments()) {
+					t.Errorf("account %+v: %v", s.Account, err)
+				}
+				r.noOrphans()
+			})
+		})
+	}
+}
+
+// What the container cannot hold is refused by name, and recorded again as soon as it can be.
+func TestContainerRefusesACodec(t *testing.T) {
+	video, audio := headers(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		again := &again{sources: []recorder.Source{
+			&script{video: video, audio: audio, gops: []int{50}, frames: 25 * 10, size: 1000, pace: true, turns: []int{25 * 5}},
+			&script{video: video, audio: audio, gops: []int{50}, from: 25 * 12, frames: 25 * 5, size: 1000, pace: true, turns: []int{25 * 12}},
+			&script{video: video, audio: audio, gops: []int{50}, from: 25 * 20, frames: 25 * 5, size: 1000, pace: true},
+		}}
+		r.deps.Resolver = again
+		r.cfg.Once, r.cfg.Container = true, recorder.ContainerFLV
+		r.start()
+		r.wait()
+		s := r.session()
+		r.check(s)
+		frames := int64(0)
+		for _, g := range s.Segments() {
+			frames += g.VideoFrames
+		}
+		if frames != 25*10 {
+			t.Errorf("%d pictures", frames)
+		}
+		if len(s.Gaps) != 1 || s.Gaps[0].Why != "HEVC cannot be recorded as FLV here; --container auto writes MP4" {
+			t.Errorf("gaps %+v", s.Gaps)
+		}
+		if err := s.Account.Check(); err != nil || s.Account.Written != total(s.Segments()) {
+			t.Errorf("account %+v: %v", s.Account, err)
+		}
+	})
+}
+
+// again is a room with one source after the other.
+type again struct{ sources []recorder.Source }
+
+func (a *again) Every() time.Duration { return time.Second }
+func (a *again) Resolve(context.Context, segment.Room) (recorder.Live, error) {
+	if len(a.sources) == 0 {
+		return recorder.Live{Presence: recorder.Offline, Confirmed: true, Why: "over"}, nil
+	}
+	src := a.sources[0]
+	a.sources = a.sources[1:]
+	return recorder.Live{Presence: recorder.OnAir, Source: src}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/liverec/liverec/pkg/durable"
 	"github.com/liverec/liverec/pkg/liveroom"
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/pkg/media/probe"
 	"github.com/liverec/liverec/pkg/segment"
@@ -59,6 +61,8 @@ type script struct {
 	size         int    // bytes of a picture
 	frames       int    // pictures, or frames of sound where there is no video
 	pace         bool
+	from         int   // number of the first picture
+	turns        []int // pictures, each the first one of another codec: H.264 first, then HEVC (id 12), and so on
 }
 
 func (s *script) Host() string { return "script" }
@@ -78,6 +82,34 @@ func unit(key bool, n, size int) []byte {
 	copy(nal[4:], fmt.Sprintf("%08d", n))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(nal)))
 	return append(b, nal...)
+}
+
+// hevcUnit is unit of HEVC with the codec id of China.
+func hevcUnit(key bool, n, size int) []byte {
+	b := unit(key, n, size)
+	b[0] = b[0]&0xf0 | 12
+	b[9], b[10] = 0x02, 1 // a trailing picture
+	if key {
+		b[9] = 0x26 // an IDR
+	}
+	return b
+}
+
+// hevcHeader is the sequence header of a clip of 320x180.
+func hevcHeader() []byte {
+	nal := func(s string) [][]byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			panic(err)
+		}
+		return [][]byte{b}
+	}
+	record, err := codec.BuildHVCC(nal("40010c01ffff01600000030090000003000003003f959809"),
+		nal("42010101600000030090000003000003003fa00a080b9f796566924caf010000030001000003001e08"), nal("4401c172b46240"))
+	if err != nil {
+		panic(err)
+	}
+	return append([]byte{0x1c, 0, 0, 0, 0}, record...)
 }
 
 func sound(n int) []byte {
@@ -110,8 +142,10 @@ func (s *script) write(ctx context.Context, w io.Writer) error {
 	if s.audio != nil {
 		b = flv.AppendTag(b, flv.TagAudio, 0, s.audio)
 	}
-	sounds, group, left := 0, 0, 0
-	for i := 0; i < s.frames; i++ {
+	sounds, group, left, hevc := 0, 0, 0, false
+	for ; sounds*1024*1000/44100 < s.from*40; sounds++ {
+	}
+	for i := s.from; i < s.from+s.frames; i++ {
 		ts := i * 40
 		if s.video == nil {
 			ts = i * 1024 * 1000 / 44100
@@ -120,12 +154,20 @@ func (s *script) write(ctx context.Context, w io.Writer) error {
 			b = flv.AppendTag(b, flv.TagAudio, uint32(sounds*1024*1000/44100), sound(sounds))
 		}
 		if s.video != nil {
+			if slices.Contains(s.turns, i) {
+				hevc, left = !hevc, 0
+				b = flv.AppendTag(b, flv.TagVideo, uint32(ts), map[bool][]byte{false: s.video, true: hevcHeader()}[hevc])
+			}
+			make := unit
+			if hevc {
+				make = hevcUnit
+			}
 			if left == 0 {
 				left = s.gops[min(group, len(s.gops)-1)]
 				group++
-				b = flv.AppendTag(b, flv.TagVideo, uint32(ts), unit(true, i, s.size))
+				b = flv.AppendTag(b, flv.TagVideo, uint32(ts), make(true, i, s.size))
 			} else {
-				b = flv.AppendTag(b, flv.TagVideo, uint32(ts), unit(false, i, s.size))
+				b = flv.AppendTag(b, flv.TagVideo, uint32(ts), make(false, i, s.size))
 			}
 			left--
 		} else {

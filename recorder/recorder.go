@@ -501,7 +501,11 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 		c.view.set(StateWaiting, reason(err))
 		c.log.Info().Str("why", reason(err)).Msg("connection ended, looking whether the room goes on")
 	} else {
-		c.say(StateUnreachable, reason(err), d)
+		state := StateUnreachable
+		if _, ok := errors.AsType[*repair.Unsupported](err); ok {
+			state = StateBlocked // it answers, with what cannot be recorded
+		}
+		c.say(state, reason(err), d)
 	}
 	return c.wait(ctx, d)
 }
@@ -515,6 +519,9 @@ func reason(err error) string {
 		return "the source says that the broadcast is over"
 	case errors.Is(err, io.EOF):
 		return "source closed the connection"
+	}
+	if e, ok := errors.AsType[*ContainerError](err); ok {
+		return e.Error()
 	}
 	return err.Error()
 }
