@@ -1,6 +1,7 @@
 package repair_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -77,4 +78,72 @@ func BenchmarkPush(b *testing.B) {
 		packets += next()
 	}
 	b.SetBytes((s.n - was) / int64(max(1, b.N)))
+}
+
+// Nothing is allocated for a packet of any other codec either, whatever is done to it on its way.
+func TestNoAllocationPerPacketOfAnyCodec(t *testing.T) {
+	hevc, avc := pictures(t, media.HEVC, "hevc.h265", true), pictures(t, media.AVC, "closed.h264", true)
+	coded := hevc
+	coded.units = slices.Clone(hevc.units)
+	padded := avc
+	padded.units = slices.Clone(avc.units)
+	for i := range coded.units {
+		coded.units[i].data = startCoded(t, hevc.units[i].data)
+		padded.units[i].data = slices.Concat(avc.units[i].data, []byte{0, 0, 0, 6, 0x0C, 0xFF, 0xFF, 0xFF, 0xFF, 0x80})
+	}
+	for name, c := range map[string]struct {
+		v, a   clip
+		vw, aw wrap
+	}{
+		"hvc1, Opus":        {hevc, opus(t), enhanced("hvc1", true, false), newSound("Opus", true)},
+		"id 12, AC-3":       {hevc, sound(t, media.AC3), old(12), newSound("ac-3", false)},
+		"av01, MP3":         {av1(t), sound(t, media.MP3), enhanced("av01", false, false), oldSound(0x2F)},
+		"start codes":       {coded, aac(86), old(12), oldSound(0xAF)},
+		"filler, E-AC-3":    {padded, sound(t, media.EAC3), old(7), newSound("ec-3", false)},
+		"multitrack, u-law": {hevc, noise(media.PCMU, nil, nil, 20, 100), tracks(true, 0, 2, enhanced("hvc1", true, false)), oldSound(0x8E)},
+	} {
+		ps := packets(t, mix(tags(c.v, c.vw), tags(c.a, c.aw)), 0)
+		r := repair.New(repair.Config{DropFiller: true}, &nowhere{})
+		r.Connect(zero, "")
+		var batches []*media.Batch
+		for i := 0; i < len(ps); {
+			b := &media.Batch{}
+			for from := ps[i].DTS; i < len(ps) && ps[i].DTS < from+100; i++ {
+				b.Packets = append(b.Packets, ps[i])
+			}
+			batches = append(batches, b)
+		}
+		at, n := zero, 0
+		next := func() {
+			b := batches[n%len(batches)]
+			for k := range b.Packets {
+				p := &b.Packets[k]
+				if p.Kind != media.Video && p.Kind != media.Audio {
+					continue
+				}
+				if n >= len(batches) {
+					p.DTS += 2000
+				}
+				d := p.Payload() // another picture each time
+				if len(d) < 40 {
+					continue
+				}
+				tail := d[len(d)-20:]
+				tail[0], tail[1], tail[2] = byte(n)|1, byte(n>>7)|1, byte(n>>14)|1
+				p.Sum++
+			}
+			n++
+			at = at.Add(100 * time.Millisecond)
+			b.At = at
+			if err := r.Push(b); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		for range 700 {
+			next()
+		}
+		if allocs := testing.AllocsPerRun(400, next); allocs != 0 {
+			t.Errorf("%s: %v allocations per batch", name, allocs)
+		}
+	}
 }

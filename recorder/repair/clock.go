@@ -140,6 +140,9 @@ func (c *clock) fits(t int, raw int64) bool {
 		d := raw - c.end()
 		return d >= -skewLimit && d <= skewLimit
 	}
+	if raw == c.lastRaw[t] { // it stands still; the output may be far ahead by now
+		return true
+	}
 	if d := raw - c.last[t]; d >= c.frame[t]-backLimit && d <= aheadLimit {
 		return true
 	}

@@ -120,3 +120,45 @@ func FuzzRepairer(f *testing.F) {
 		}
 	})
 }
+
+// FuzzBodies sends tag bodies of any content through the Demuxer into a Repairer.
+func FuzzBodies(f *testing.F) {
+	for _, c := range streams(f) {
+		var seed []byte
+		for _, tr := range []struct {
+			clip
+			wrap
+		}{{c.v, c.vw}, {c.a, c.aw}} {
+			if tr.wrap == nil {
+				continue
+			}
+			for _, x := range tags(tr.clip, tr.wrap)[:3] {
+				b := x.body[:min(len(x.body), 120)]
+				seed = append(append(seed, x.typ, byte(len(b)), 40), b...)
+			}
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var ts []tagged
+		at := int64(0)
+		for len(in) > 3 && len(ts) < 200 {
+			n := min(int(in[1]), len(in)-3)
+			at += int64(in[2])
+			typ := byte(flv.TagVideo)
+			if in[0]&1 == 0 {
+				typ = flv.TagAudio
+			}
+			ts = append(ts, tagged{typ, at, in[3 : 3+n]})
+			in = in[3+n:]
+		}
+		g := newRig(t)
+		g.r = repair.New(repair.Config{DropFiller: len(ts)%2 == 0}, g.s)
+		for range 3 {
+			g.r.Connect(g.now, "cut")
+			g.play(packets(t, ts, 0))
+			g.disconnect()
+			g.kill(g.note())
+		}
+	})
+}
