@@ -29,7 +29,9 @@
 // their distance: a track that begins later gets an empty edit, and the picture delay that B frames need is taken out by
 // the edit list. The edit list of the first moov can only know frames that were added before Head was called; of a track
 // that comes later its fragments tell the delay, and the last moov has the edit for it. So the three states of a file
-// show every frame at the same time, whenever Head is called.
+// show every frame at the same time, whenever Head is called; only, when it was called too early the file begins with as
+// little of nothing as B frames delay the first picture, and a track that then begins before the first DTS of the other
+// (or, if Head came before everything, before time 0) is held back to there.
 //
 // Video has 90 000 ticks a second and sound as many as samples, unless Track.Timescale says otherwise. A sound frame that
 // is within 2 ms of where the one before it ends is put exactly there, so that times from a clock of milliseconds become

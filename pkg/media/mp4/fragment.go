@@ -1,12 +1,13 @@
 package mp4
 
 import (
+	"fmt"
 	"iter"
 
 	"github.com/liverec/liverec/pkg/media"
 )
 
-// maxRun is the most samples of one trun.
+// maxRun is the most samples of one moof.
 const maxRun = 1 << 20
 
 // Access is one sample of a segment.
@@ -27,7 +28,7 @@ func NewDemuxer(in *Init) *Demuxer { return &Demuxer{f: newFragments(in)} }
 
 // Samples gives the samples of a segment: fragment by fragment, in each track by track as they are described. What is
 // neither moof nor mdat is skipped. A segment that is torn or wrong gives the samples in front of that place and then an
-// error, ErrBroken; nothing follows it. The data is not copied, and no more than a few hundred bytes are allocated.
+// error, ErrBroken or ErrTorn; nothing follows it. The data is not copied, and no more than a few hundred bytes are allocated.
 //
 // A track whose fragments have no tfdt goes on where it ended in the last segment.
 func (d *Demuxer) Samples(segment []byte) iter.Seq2[Access, error] {
@@ -46,7 +47,7 @@ func (d *Demuxer) Samples(segment []byte) iter.Seq2[Access, error] {
 			if h.size <= size-at && h.typ == fourCC("moof") {
 				err := d.f.parse(segment[at+int64(h.head):at+h.size], at, at+h.size, func(p piece) error {
 					if p.offset < 0 || p.offset+p.size > size {
-						return broken("a sample of %d bytes at %d of a segment of %d", p.size, p.offset, size)
+						return fmt.Errorf("%w: a sample of %d bytes at %d of a segment of %d", ErrTorn, p.size, p.offset, size)
 					}
 					a := Access{Track: p.track, Entry: p.entry, DTS: p.dts, PTS: p.dts + p.shift, Lasts: p.lasts, Key: p.key,
 						Data: segment[p.offset : p.offset+p.size : p.offset+p.size]}
@@ -65,7 +66,7 @@ func (d *Demuxer) Samples(segment []byte) iter.Seq2[Access, error] {
 				}
 			}
 			if h.size > size-at {
-				yield(Access{}, broken("box %v of %d bytes at %d of a segment of %d", h.typ, h.size, at, size))
+				yield(Access{}, fmt.Errorf("%w: box %v of %d bytes at %d of a segment of %d", ErrTorn, h.typ, h.size, at, size))
 				return
 			}
 			at += h.size
@@ -87,9 +88,10 @@ type piece struct {
 type fragments struct {
 	in   *Init
 	next []int64 // of each track: DTS behind its last sample
+	seen int64   // samples in this moof
 }
 
-func newFragments(in *Init) fragments { return fragments{in, make([]int64, len(in.Tracks))} }
+func newFragments(in *Init) fragments { return fragments{in: in, next: make([]int64, len(in.Tracks))} }
 
 func (f *fragments) track(id uint32) int {
 	for i := range f.in.Tracks {
@@ -103,6 +105,7 @@ func (f *fragments) track(id uint32) int {
 // parse reads the body of the moof that lies at [at, end). Offsets of samples count from where at does. Samples without
 // bytes take time, but are not told.
 func (f *fragments) parse(b []byte, at, end int64, each func(piece) error) error {
+	f.seen = 0
 	implicit := at // where the data of a traf begins that does not say it
 	for {
 		typ, body, rest, done, err := next(b)
@@ -222,7 +225,7 @@ func (f *fragments) trun(b []byte, track int, def defaults, base, at int64, firs
 			each4 += 4
 		}
 	}
-	if n > maxRun || n*each4 > int64(len(b)) {
+	if f.seen += n; f.seen > maxRun || n*each4 > int64(len(b)) {
 		return at, broken("a trun of %d samples in %d bytes", n, len(b))
 	}
 	t := &f.in.Tracks[track]

@@ -3,8 +3,11 @@ package mp4_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -305,6 +308,374 @@ func TestScanReadsNoMoreThanItMust(t *testing.T) {
 		}
 		if r.n > c.most || n != c.samples {
 			t.Errorf("%s: %d of %d bytes were read, at most %d expected; %d samples, want %d", name, r.n, len(f.b), c.most, n, c.samples)
+		}
+	}
+}
+
+// TestSoundOfAClockOfMillisecondsIsExact: AAC whose times were rounded to milliseconds lasts exactly 1024 samples each.
+func TestSoundOfAClockOfMillisecondsIsExact(t *testing.T) {
+	const n = 5000
+	for name, c := range map[string]struct {
+		track mp4.Track
+		data  []byte
+		frame int64
+	}{
+		"AAC 44.1 kHz":           {mp4.Track{Codec: media.AAC, Config: []byte{0x12, 0x10}}, []byte{1}, 1024},
+		"AAC 44.1 kHz, 960":      {mp4.Track{Codec: media.AAC, Config: []byte{0x12, 0x14}}, []byte{1}, 960},
+		"HE-AAC 22.05/44.1 kHz":  {mp4.Track{Codec: media.AAC, Config: []byte{0x2B, 0x92, 0x08}}, []byte{1}, 2048},
+		"Opus":                   {mp4.Track{Codec: media.Opus, Config: []byte{0, 2, 1, 56, 0, 0, 0xBB, 0x80, 0, 0, 0}}, []byte{0xFC, 0}, 960},
+		"AC-3":                   {mp4.Track{Codec: media.AC3, Config: []byte{0x10, 0x11, 0x40}}, []byte{1}, 1536},
+		"MP3":                    {mp4.Track{Codec: media.MP3, SampleRate: 44_100, Channels: 2}, []byte{0xFF, 0xFB, 0x90, 0}, 1152},
+		"MP3 of MPEG-2":          {mp4.Track{Codec: media.MP3, SampleRate: 22_050, Channels: 2}, []byte{0xFF, 0xF3, 0x90, 0}, 576},
+		"G.711":                  {mp4.Track{Codec: media.PCMA}, make([]byte, 8*33), 264},
+		"E-AC-3 of three blocks": {mp4.Track{Codec: media.EAC3, Config: []byte{0, 0x20, 0x0F, 0, 0}, SampleRate: 48_000}, []byte{0x0B, 0x77, 0, 2, 0x24, 0}, 768},
+	} {
+		f := create(t, mp4.Config{Audio: &c.track})
+		rate := int64(f.w.Config().Audio.SampleRate)
+		for i := range int64(n) {
+			ms := (i*c.frame*1000/rate + 7) // rounded down, with an offset
+			f.add(t, mp4.Sample{Time: time.Duration(ms) * time.Millisecond, Lasts: 23 * time.Millisecond, Data: c.data})
+		}
+		f.flush()
+		_, closed := f.close()
+		in, err := mp4.Open(bytes.NewReader(closed), int64(len(closed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := int64(0)
+		for s, err := range in.Samples() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.DTS != i*c.frame || s.Lasts != c.frame {
+				t.Fatalf("%s: sample %d at %d lasts %d, want %d", name, i, s.DTS, s.Lasts, c.frame)
+			}
+			i++
+		}
+		if i != n {
+			t.Errorf("%s: %d samples", name, i)
+		}
+	}
+}
+
+// TestSoundFollowsItsClock: a source that runs 0.1 % fast is not held at the nominal rate, and a hole stays a hole.
+func TestSoundFollowsItsClock(t *testing.T) {
+	f := create(t, mp4.Config{Audio: both().Audio})
+	var want []time.Duration
+	for i := range 3000 {
+		at := time.Duration(i) * 1024 * time.Second / 48_000 * 1001 / 1000
+		if i >= 1500 {
+			at += 400 * time.Millisecond
+		}
+		want = append(want, at)
+		f.add(t, mp4.Sample{Time: at, Data: []byte{1}})
+	}
+	f.flush()
+	_, all := told(t, f.b, mp4.ScanConfig{})
+	for i, s := range all {
+		if d := (s.Time - want[i]).Abs(); d > 2*time.Millisecond+time.Second/48_000 {
+			t.Fatalf("sample %d is %v away from its time", i, d)
+		}
+	}
+}
+
+func TestTimesAlwaysRise(t *testing.T) {
+	f := create(t, both())
+	for i, at := range []time.Duration{0, 0, 40, 20, 80, 80, 120, -50} {
+		s := mp4.Sample{Video: true, Key: i == 0, Time: at * time.Millisecond, Data: []byte{byte(i)}}
+		f.add(t, s)
+		s.Video = false
+		f.add(t, s)
+	}
+	f.flush()
+	_, all := told(t, f.b, mp4.ScanConfig{})
+	last := map[bool]time.Duration{true: -1, false: -1}
+	for _, s := range all {
+		if s.Time <= last[s.Video] {
+			t.Errorf("%v behind %v", s.Time, last[s.Video])
+		}
+		last[s.Video] = s.Time
+	}
+	if len(all) != 16 {
+		t.Errorf("%d samples", len(all))
+	}
+}
+
+func TestAddRefuses(t *testing.T) {
+	f := create(t, mp4.Config{Video: both().Video})
+	ok := mp4.Sample{Video: true, Key: true, Data: []byte{1}}
+	for name, s := range map[string]mp4.Sample{
+		"no such track": {Data: []byte{1}},
+		"empty":         {Video: true},
+	} {
+		if err := f.w.Add(s); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+	f.add(t, ok)
+	ok.Time = 100 * time.Hour
+	if err := f.w.Add(ok); err == nil {
+		t.Error("a gap of 100 hours is taken")
+	}
+	ok.Time = time.Second
+	f.add(t, ok)
+	f.flush()
+	if n, _ := f.w.Frames(); n != 2 {
+		t.Errorf("%d frames", n)
+	}
+	// A caller that never flushes.
+	n := 0
+	for {
+		ok.Time += time.Millisecond
+		if err := f.w.Add(ok); errors.Is(err, mp4.ErrFull) {
+			break
+		} else if err != nil || n > 1<<17 {
+			t.Fatalf("%d samples: %v", n, err)
+		}
+		n++
+	}
+	f.flush()
+	f.add(t, ok)
+}
+
+func TestNewWriterRefusesByName(t *testing.T) {
+	for _, c := range []struct {
+		track mp4.Track
+		video bool
+		name  string
+	}{
+		{mp4.Track{Codec: media.VP8}, true, "VP8"},
+		{mp4.Track{Codec: media.VVC}, true, "VVC"},
+		{mp4.Track{Codec: media.NoCodec}, true, "none"},
+		{mp4.Track{Codec: media.AVC}, true, "H.264"},
+		{mp4.Track{Codec: media.AVC, Config: avcC}, false, "H.264 as sound"},
+		{mp4.Track{Codec: media.HEVC, Config: make([]byte, 22)}, true, "HEVC"},
+		{mp4.Track{Codec: media.AV1, Config: make([]byte, 4)}, true, "AV1"},
+		{mp4.Track{Codec: media.VP9, Config: make([]byte, 4)}, true, "VP9"},
+		{mp4.Track{Codec: media.AVC, Config: avcC, Width: 70_000}, true, "H.264 of 70000"},
+		{mp4.Track{Codec: media.AAC}, false, "AAC"},
+		{mp4.Track{Codec: media.AAC, Config: asc}, true, "AAC as video"},
+		{mp4.Track{Codec: media.Opus, Config: []byte{1}}, false, "Opus"},
+		{mp4.Track{Codec: media.AC3}, false, "AC-3"},
+		{mp4.Track{Codec: media.EAC3}, false, "E-AC-3"},
+		{mp4.Track{Codec: media.FLAC, Config: make([]byte, 20)}, false, "FLAC"},
+		{mp4.Track{Codec: media.MP3}, false, "MP3 without a sample rate"},
+		{mp4.Track{Codec: media.OtherCodec}, false, "other"},
+	} {
+		cfg := mp4.Config{Audio: &c.track}
+		if c.video {
+			cfg = mp4.Config{Video: &c.track}
+		}
+		if _, err := mp4.NewWriter(cfg); !errors.Is(err, mp4.ErrUnsupported) || !strings.Contains(err.Error(), c.name) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := mp4.NewWriter(mp4.Config{}); err == nil {
+		t.Error("a file without tracks")
+	}
+}
+
+// TestRecordsOfOtherShape: what other containers hold becomes what MP4 holds.
+func TestRecordsOfOtherShape(t *testing.T) {
+	info := append([]byte{0x10, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x0B, 0xB8, 0x02, 0xF0}, make([]byte, 20)...)
+	block := append([]byte{0x80, 0, 0, 34}, info...)
+	vp9 := []byte{0, 10, 0x82, 1, 1, 1, 0, 0}
+	for name, c := range map[string]struct {
+		track mp4.Track
+		want  []byte
+	}{
+		"OpusHead":    {mp4.Track{Codec: media.Opus, Config: []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00")}, []byte{0, 2, 1, 0x38, 0, 0, 0xBB, 0x80, 0, 0, 0}},
+		"fLaC":        {mp4.Track{Codec: media.FLAC, Config: append([]byte("fLaC"), block...)}, block},
+		"dfLa":        {mp4.Track{Codec: media.FLAC, Config: append(make([]byte, 4), block...)}, block},
+		"blocks":      {mp4.Track{Codec: media.FLAC, Config: block}, block},
+		"STREAMINFO":  {mp4.Track{Codec: media.FLAC, Config: info}, block},
+		"vpcC":        {mp4.Track{Codec: media.VP9, Config: append([]byte{1, 0, 0, 0}, vp9...)}, vp9},
+		"vpcC record": {mp4.Track{Codec: media.VP9, Config: vp9}, vp9},
+	} {
+		cfg := mp4.Config{Audio: &c.track}
+		if c.track.Codec == media.VP9 {
+			cfg = mp4.Config{Video: &c.track}
+		}
+		w, err := mp4.NewWriter(cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		in, err := mp4.ParseInit(w.Head())
+		if err != nil || in.Tracks[0].Refused != nil {
+			t.Fatalf("%s: %v %v", name, err, in.Tracks[0].Refused)
+		}
+		if got := in.Tracks[0].Config; !bytes.Equal(got, c.want) {
+			t.Errorf("%s: %x, want %x", name, got, c.want)
+		}
+		if name == "fLaC" && (in.Tracks[0].SampleRate != 48_000 || in.Tracks[0].Channels != 2) {
+			t.Errorf("%s: %+v", name, in.Tracks[0].Track)
+		}
+	}
+}
+
+// sparse is a file that is mostly a hole.
+type sparse struct {
+	at    []int64
+	parts [][]byte
+	size  int64
+}
+
+func (s *sparse) put(at int64, b []byte) {
+	s.at, s.parts = append(s.at, at), append(s.parts, slices.Clone(b))
+	s.size = max(s.size, at+int64(len(b)))
+}
+
+func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
+	clear(b)
+	for i, at := range s.at {
+		if from, to := max(at, off), min(at+int64(len(s.parts[i])), off+int64(len(b))); from < to {
+			copy(b[from-off:to-off], s.parts[i][from-at:])
+		}
+	}
+	if off+int64(len(b)) > s.size {
+		return int(max(s.size-off, 0)), io.EOF
+	}
+	return len(b), nil
+}
+
+// TestMoreThan4GiB has twelve fragments of 1 GB, of which only what tells of them is there.
+func TestMoreThan4GiB(t *testing.T) {
+	const size = 1_000_000_000
+	w, err := mp4.NewWriter(mp4.Config{Video: both().Video})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sparse{}
+	var offsets []int64
+	for i := range 12 {
+		sample := mp4.Sample{Video: true, Key: true, Time: time.Duration(i) * time.Second, Lasts: time.Second, Data: []byte{1}}
+		if err := w.AddHollow(sample, size); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			s.put(0, w.Head())
+		}
+		at := w.Written()
+		s.put(at, w.FlushHollow(nil, size))
+		offsets = append(offsets, s.size)
+		s.size = w.Written()
+	}
+	known := mp4.ScanConfig{Known: mp4.Mark{Written: w.Written(), Frames: 12}}
+	check := func(state string) {
+		t.Helper()
+		sc, err := mp4.Scan(s, s.size, known)
+		if err != nil || sc.End != w.Written() || sc.Video.Frames != 12 || sc.Writer.Size() != w.Size() {
+			t.Fatalf("%s: %v %+v", state, err, sc)
+		}
+		f, err := mp4.Open(s, s.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := 0
+		for x, err := range f.Samples() {
+			if err != nil || x.Offset != offsets[i] || x.Size != size || x.DTS != int64(i)*90_000 {
+				t.Fatalf("%s: sample %d is %+v (%v), want it at %d", state, i, x, err, offsets[i])
+			}
+			i++
+		}
+		if i != 12 {
+			t.Errorf("%s: %d samples", state, i)
+		}
+	}
+	check("open")
+	want := w.Size()
+	tail, at, patch := w.Close()
+	s.put(s.size, tail)
+	check("between")
+	s.put(at, patch)
+	check("closed")
+	if s.size > want || s.size < want-100 {
+		t.Errorf("%d bytes, Size said %d", s.size, want)
+	}
+}
+
+func TestAllocsPerSample(t *testing.T) {
+	w, err := mp4.NewWriter(both())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf []byte
+	data := make([]byte, 4000)
+	i := 0
+	step := func() {
+		for range 13 {
+			at := time.Duration(i) * 40 * time.Millisecond
+			if w.Add(mp4.Sample{Video: true, Key: i%50 == 0, Time: at, Shift: 80 * time.Millisecond, Data: data}) != nil ||
+				w.Add(mp4.Sample{Time: at, Data: data[:300]}) != nil {
+				t.Error("not taken")
+			}
+			i++
+		}
+		w.Size()
+		buf = w.Flush(buf[:0])
+	}
+	step()
+	// 26 samples and a fragment each. What is left are the blocks of the table: two for 2048 samples of each track.
+	if n := testing.AllocsPerRun(2000, step); n > 0.1 {
+		t.Errorf("%v allocations for 26 samples", n)
+	}
+}
+
+func TestSizeIsNeverTooSmall(t *testing.T) {
+	in := live(5, 20*time.Second)
+	for _, n := range []int{0, 1, 2, 3, 10, 50, 500, len(in)} {
+		f := create(t, both())
+		f.add(t, in[:n]...)
+		said := f.w.Size()
+		between, _ := f.close()
+		if got := int64(len(between)); got > said || got < said-150-12*30 {
+			t.Errorf("%d samples: %d bytes, Size said %d", n, got, said)
+		}
+	}
+}
+
+func BenchmarkWriter(b *testing.B) {
+	w, err := mp4.NewWriter(both())
+	if err != nil {
+		b.Fatal(err)
+	}
+	var buf []byte
+	video, audio := make([]byte, 20_000), make([]byte, 340) // 8 Mbit/s at 50 frames/s
+	b.ReportAllocs()
+	b.SetBytes(int64(25*len(video) + 24*len(audio)))
+	i, j := 0, 0
+	for b.Loop() {
+		for range 25 {
+			w.Add(mp4.Sample{Video: true, Key: i%100 == 0, Time: time.Duration(i) * 20 * time.Millisecond, Shift: 40 * time.Millisecond, Data: video})
+			i++
+		}
+		for range 24 {
+			w.Add(mp4.Sample{Time: time.Duration(j) * 1024 * time.Second / 48_000, Data: audio})
+			j++
+		}
+		buf = w.Flush(buf[:0])
+	}
+}
+
+func BenchmarkDemuxer(b *testing.B) {
+	f := create(b, both())
+	f.add(b, live(1, 10*time.Second)...)
+	f.flush()
+	in, err := mp4.ParseInit(f.b)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := mp4.NewDemuxer(in)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(f.b)))
+	for b.Loop() {
+		n := 0
+		for _, err := range d.Samples(f.b) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
 		}
 	}
 }

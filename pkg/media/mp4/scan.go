@@ -75,7 +75,7 @@ type Scanned struct {
 //
 // Errors: ErrForeign, those of the reader, that of ScanConfig.Sample.
 func Scan(r io.ReaderAt, size int64, cfg ScanConfig) (*Scanned, error) {
-	s := &scanner{reader: reader{r: r, size: size}, cfg: cfg, hash: xxhash.New()}
+	s := &scanner{reader: reader{r: r, size: size}, cfg: cfg, digest: digest{hash: xxhash.New()}}
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
@@ -90,8 +90,7 @@ func Scan(r io.ReaderAt, size int64, cfg ScanConfig) (*Scanned, error) {
 
 const (
 	// maxMoof is the largest moof that a Writer makes: two tracks of 65 536 samples with 16 bytes each.
-	maxMoof    = 1<<12 + 2*16*maxFragmentSamples
-	hashWindow = 256 << 10
+	maxMoof = 1<<12 + 2*16*maxFragmentSamples
 	// markEvery is how many fragments lie between the places from which the second walk may begin.
 	markEvery = 64
 )
@@ -108,8 +107,7 @@ type scanner struct {
 	known  bool          // cfg.Known fits
 	moof   []byte
 	pieces []piece
-	hash   *xxhash.Digest
-	window []byte
+	digest digest
 }
 
 // mark is the begin of a fragment.
@@ -413,7 +411,7 @@ func (s *scanner) tell() error {
 			if !wanted && at < hashFrom {
 				continue
 			}
-			sum, err := s.sum(l.video, p)
+			sum, err := s.digest.sum(&s.reader, l.video, p.offset, p.size)
 			if err != nil {
 				return err
 			}
@@ -431,25 +429,4 @@ func (s *scanner) tell() error {
 		at = end
 	}
 	return nil
-}
-
-func (s *scanner) sum(video bool, p piece) (uint64, error) {
-	if s.window == nil {
-		s.window = make([]byte, hashWindow)
-	}
-	s.hash.Reset()
-	kind := byte(8)
-	if video {
-		kind = 9
-	}
-	s.hash.Write([]byte{kind})
-	for at, end := p.offset, p.offset+p.size; at < end; {
-		b := s.window[:min(hashWindow, end-at)]
-		if err := s.read(b, at); err != nil {
-			return 0, err
-		}
-		s.hash.Write(b)
-		at += int64(len(b))
-	}
-	return s.hash.Sum64(), nil
 }

@@ -1,6 +1,7 @@
 package mp4_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/mp4"
@@ -99,6 +102,10 @@ func demuxed(t testing.TB, b []byte) source {
 			Shift: at(a.PTS-a.DTS+1e6) - at(1e6), Lasts: at(a.Lasts), Data: a.Data})
 	}
 	sort.SliceStable(s.samples, func(i, j int) bool { return s.samples[i].Time < s.samples[j].Time })
+	begin := s.samples[0].Time
+	for i := range s.samples {
+		s.samples[i].Time -= begin
+	}
 	return s
 }
 
@@ -230,5 +237,211 @@ func TestToolsReadEachState(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// shown is what ffprobe should say of samples, on the clock of packets.
+func shown(samples []mp4.Sample) (all [2][]packet) {
+	zero := int64(1 << 62)
+	for _, s := range samples {
+		i, flags := 1, "K"
+		if s.Video {
+			i = 0
+			if !s.Key {
+				flags = "_"
+			}
+		}
+		p := packet{(s.Time + s.Shift).Microseconds(), s.Time.Microseconds(), fmt.Sprintf("%d,%s_", len(s.Data), flags)}
+		zero = min(zero, p.pts)
+		all[i] = append(all[i], p)
+	}
+	for i := range all {
+		for j := range all[i] {
+			all[i][j].pts -= zero
+			all[i][j].dts -= zero
+		}
+	}
+	return all
+}
+
+// TestToolsSeeTracksWhereTheyAre: whatever track begins late, and whatever of it was known when the head was written, all
+// states show the same.
+func TestToolsSeeTracksWhereTheyAre(t *testing.T) {
+	whole := demuxed(t, fragmented(t, "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac"))
+	later := func(video bool, d time.Duration) []mp4.Sample {
+		begun := false
+		return slices.DeleteFunc(slices.Clone(whole.samples), func(s mp4.Sample) bool {
+			begun = begun || s.Video == video && s.Key && s.Time >= d
+			return s.Video == video && !begun
+		})
+	}
+	earlier := slices.Clone(whole.samples)
+	for i := range earlier {
+		if !earlier[i].Video {
+			earlier[i].Time -= 70 * time.Millisecond
+		}
+	}
+	sort.SliceStable(earlier, func(i, j int) bool { return earlier[i].Time < earlier[j].Time })
+	begin := earlier[0].Time
+	for i := range earlier {
+		earlier[i].Time -= begin
+	}
+	for name, samples := range map[string][]mp4.Sample{
+		"as it was":           whole.samples,
+		"sound 1.3 s later":   later(false, 1300*time.Millisecond),
+		"sound 100 ms later":  later(false, 100*time.Millisecond),
+		"picture later":   later(true, 900*time.Millisecond),
+		"sound 70 ms earlier": earlier,
+	} {
+		for when, at := range map[string]int{"at once": 0, "behind the first sample": 1, "behind ten": 10, "at the end": len(samples)} {
+			w, err := mp4.NewWriter(whole.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var head, b []byte
+			for i, s := range samples {
+				if i == at {
+					head = w.Head()
+				}
+				if err := w.Add(s); err != nil {
+					t.Fatal(err)
+				}
+				if head != nil && i%20 == 19 {
+					b = w.Flush(b)
+				}
+			}
+			b = slices.Concat(w.Head(), w.Flush(b))
+			tail, to, patch := w.Close()
+			between := slices.Concat(b, tail)
+			closed := slices.Clone(between)
+			copy(closed[to:], patch)
+			want := shown(samples)
+			for state, b := range map[string][]byte{"open": b, "between": between, "closed": closed} {
+				got := packets(t, save(t, b, "x.mp4"))
+				for i, kind := range []string{"video", "sound"} {
+					if d := differ(want[i], got[i]); d != "" {
+						t.Errorf("%s, head %s, %s, %s: %s", name, when, state, kind, d)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestToolsReadG711(t *testing.T) {
+	for name, codec := range map[string]media.Codec{"alaw": media.PCMA, "mulaw": media.PCMU} {
+		path := made(t, "-map", "1:a", "-ar", "8000", "-f", name, "x.raw")
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int{160, 1, 1000} {
+			f := create(t, mp4.Config{Audio: &mp4.Track{Codec: codec}})
+			for at := 0; at < min(len(raw), size*2000); at += size {
+				f.add(t, mp4.Sample{Time: time.Duration(at) * time.Second / 8000, Data: raw[at:min(at+size, len(raw))]})
+			}
+			f.flush()
+			between, closed := f.close()
+			for state, b := range map[string][]byte{"open": f.b, "between": between, "closed": closed} {
+				out, _ := run(t, "ffmpeg", "-v", "error", "-xerror", "-i", save(t, b, "x.mp4"), "-c", "copy", "-f", name, "-")
+				if out != string(raw[:min(len(raw), size*2000)]) {
+					t.Errorf("%s in samples of %d, %s: %d bytes come out, %d went in, or other ones", name, size, state, len(out), len(raw))
+				}
+			}
+		}
+	}
+}
+
+// TestToolsAgreeOnFiles compares what File says of foreign files with ffprobe.
+func TestToolsAgreeOnFiles(t *testing.T) {
+	avc := []string{"-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac"}
+	for name, args := range map[string][]string{
+		"index at the end":      append(slices.Clone(avc), "x.mp4"),
+		"index in front":        append(slices.Clone(avc), "-movflags", "faststart", "x.mp4"),
+		"QuickTime":             append(slices.Clone(avc), "x.mov"),
+		"negative shifts":       append(slices.Clone(avc), "-movflags", "negative_cts_offsets", "x.mp4"),
+		"fragments":             append(slices.Clone(avc), "-movflags", "frag_keyframe+empty_moov", "x.mp4"),
+		"fragments of a track":  append(slices.Clone(avc), "-movflags", "frag_keyframe+separate_moof+delay_moov", "x.mp4"),
+		"no offsets":            append(slices.Clone(avc), "-movflags", "frag_keyframe+omit_tfhd_offset+delay_moov", "x.mp4"),
+		"index, then fragments": append(slices.Clone(avc), "-movflags", "frag_keyframe", "x.mp4"),
+		"sound alone":           {"-map", "1:a", "-c:a", "libopus", "x.mp4"},
+		"HEVC and AC-3":         {"-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:bframes=3", "-c:a", "ac3", "x.mp4"},
+		"MP3 in QuickTime":      {"-c:v", "libx264", "-preset", "ultrafast", "-c:a", "libmp3lame", "x.mov"},
+		"sound of QuickTime v1": {"-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-ac", "2", "x.mov"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := made(t, args...)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := mp4.Open(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// ffprobe moves the DTS of a file with negative shifts.
+			shifted := strings.Contains(name, "negative")
+			var got []string
+			at := int64(-1)
+			for s, err := range f.Samples() {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if s.Offset <= at {
+					t.Errorf("a sample at %d behind one at %d", s.Offset, at)
+				}
+				at = s.Offset
+				flags := "_"
+				if s.Key {
+					flags = "K"
+				}
+				if shifted {
+					s.DTS = 0
+				}
+				got = append(got, fmt.Sprintf("%d: %d %d %d %d %s", s.Track, s.PTS, s.DTS, s.Size, s.Offset, flags))
+			}
+			var want []string
+			out, _ := run(t, "ffprobe", "-v", "error", "-ignore_editlist", "1", "-show_entries", "packet=stream_index,pts,dts,size,pos,flags", "-of", "csv=p=0", path)
+			for _, line := range strings.Fields(out) {
+				p := strings.Split(line, ",")
+				if shifted {
+					p[2] = "0"
+				}
+				want = append(want, fmt.Sprintf("%s: %s %s %s %s %s", p[0], p[1], p[2], p[3], p[4], p[5][:1]))
+			}
+			slices.Sort(got)
+			slices.Sort(want)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("ffprobe against ours: %s", d[:min(len(d), 2000)])
+			}
+		})
+	}
+}
+
+// TestToolsShiftsOfEitherSign: with negative shifts and with an edit list each picture is shown at the same time.
+func TestToolsShiftsOfEitherSign(t *testing.T) {
+	at := func(flags string) (times []int64) {
+		b, err := os.ReadFile(made(t, "-map", "0:v", "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-movflags", flags, "x.mp4"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := mp4.Open(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s, err := range f.Samples() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := &f.Tracks[s.Track]
+			times = append(times, s.PTS-tr.Start+tr.Empty)
+		}
+		return times
+	}
+	want := at("faststart")
+	for _, flags := range []string{"cmaf+frag_every_frame", "negative_cts_offsets", "frag_keyframe+delay_moov"} {
+		if got := at(flags); len(want) != 100 || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", flags, got, want)
+		}
 	}
 }

@@ -153,12 +153,21 @@ func (w *Writer) Head() []byte {
 
 // settle fixes what the first moov says of time.
 func (w *Writer) settle() {
-	zero, known := time.Duration(0), false
+	// Time 0 of the movie is the first frame that is shown. What comes of a track that has not begun yet may be shown
+	// before that, but not before the first DTS.
+	zero, known, all := time.Duration(0), false, true
+	for _, l := range w.lanes {
+		all = all && (l == nil || l.n > 0)
+	}
 	for _, l := range w.lanes {
 		if l == nil || l.n == 0 {
 			continue
 		}
-		if t := duration(l.first+l.firstShift, l.scale); !known || t < zero {
+		t := duration(l.first, l.scale)
+		if all {
+			t = duration(l.first+l.firstShift, l.scale)
+		}
+		if !known || t < zero {
 			zero, known = t, true
 		}
 	}
@@ -184,9 +193,9 @@ func (w *Writer) HeadLen() int64 { return w.headLen }
 // ErrFull, a track that does not exist, a sample that is empty or more than 1 GiB, a gap of more than 2³¹ ticks. After an
 // error the sample is not part of the file; the Writer goes on.
 func (w *Writer) Add(s Sample) error {
-	i, kind := 1, byte(8)
+	i := 1
 	if s.Video {
-		i, kind = 0, 9
+		i = 0
 	}
 	l := w.lanes[i]
 	switch {
@@ -217,7 +226,7 @@ func (w *Writer) Add(s Sample) error {
 	sum := s.Sum
 	if sum == 0 {
 		w.hash.Reset()
-		w.hash.Write([]byte{kind})
+		w.hash.Write([]byte{kindByte(s.Video)})
 		w.hash.Write(s.Data)
 		sum = w.hash.Sum64()
 	}
