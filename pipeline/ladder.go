@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/liverec/liverec/pipeline/reclaim"
+	"github.com/liverec/liverec/pkg/beat"
 	"github.com/liverec/liverec/pkg/obs"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
@@ -178,18 +179,19 @@ func (l *Ladder) Disk() (reclaim.Disk, error) {
 // the disk low.
 func (l *Ladder) Run(ctx context.Context, kick chan<- struct{}) error {
 	warn := obs.NewWarner(l.Log, time.Minute)
-	ticker := time.NewTicker(l.cfg.Every)
-	defer ticker.Stop()
+	look := time.NewTimer(l.cfg.Every)
+	defer look.Stop()
 	for {
 		space, err := l.Measure()
 		warn.Add(err, "measure the disk")
 		if err == nil { // could not ask: nothing changes
 			l.look(space, kick)
 		}
+		look.Reset(beat.Until(time.Now(), l.cfg.Every)) // when the recorders look at their clocks too
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-look.C:
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/liverec/liverec/pkg/beat"
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/supervise"
@@ -18,10 +19,12 @@ import (
 // whyStalled is the reason of a gap that our own disk made.
 const whyStalled = "disk stalled"
 
-// tickEvery is how often the writer looks at the clock while no batch comes. It is a ticker that goes on at its own pace:
-// a timer that every batch puts off would still wake the process each time it had been due first (the runtime moves
-// timers lazily), which at real pace cost as much as the reading.
-const tickEvery = 200 * time.Millisecond
+// tickEvery is how often the writer looks at the clock while no batch comes. Sources that let bytes gather read on the
+// same beat, so that the process wakes once for both.
+const tickEvery = 250 * time.Millisecond
+
+// watchEvery is how often the loop looks at the clock.
+const watchEvery = time.Second
 
 // parcel is what the loop hands to the writer: a batch, and before it what had to be given up. The batch may be nil.
 type parcel struct {
@@ -175,7 +178,7 @@ func (c *capture) abandon(p *supervise.PanicError) {
 
 // loop stands between reader and writer until the reader has closed in.
 func (l *link) loop(ctx context.Context, in <-chan *media.Batch) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTimer(beat.Until(time.Now(), watchEvery))
 	defer tick.Stop()
 	stalled := time.NewTimer(stallLimit)
 	stalled.Stop()
@@ -208,6 +211,7 @@ func (l *link) loop(ctx context.Context, in <-chan *media.Batch) {
 				l.pending = nil
 			}
 		case now := <-tick.C:
+			tick.Reset(beat.Until(now, watchEvery))
 			if err := l.watch(now); err != nil {
 				l.hangUp(err)
 			}
@@ -338,7 +342,7 @@ func (l *link) watch(now time.Time) error {
 // write is the writer: it returns when the queue is closed and everything is written, or with an error of the disk.
 func (l *link) write() error {
 	t := l.t
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTimer(beat.Until(time.Now(), tickEvery))
 	defer tick.Stop()
 	var pushed time.Time
 	var source error // the source is not worth staying with
@@ -367,8 +371,9 @@ func (l *link) write() error {
 			}
 			pushed = now
 		case now := <-tick.C:
-			if now.Sub(pushed) < tickEvery/2 {
-				continue // a batch came a moment ago, and did all of this
+			tick.Reset(beat.Until(now, tickEvery))
+			if now.Sub(pushed) < tickEvery+tickEvery/2 {
+				continue // a batch came a moment ago or is about to come, and does all of this
 			}
 			err := fatal(t.rep.Tick(now), &source)
 			if err == nil {

@@ -19,10 +19,11 @@ const (
 	MemoryPerRoom = QueueBytes + 2*media.SlabSize + writeBuffer + media.MaxBody
 )
 
-// How long things may take. flushEvery plus the reader's own gathering stays well below the second that a kill may
-// cost.
+// How long things may take. A byte lies up to a beat (tickEvery) in the socket, and flushEvery plus a beat here, two beats
+// where the source falls silent: less than the second that a kill may cost. flushEvery is shorter than a beat, so that a
+// room which is read once a beat is written every other.
 const (
-	flushEvery  = 300 * time.Millisecond // oldest byte in the write buffer
+	flushEvery  = 200 * time.Millisecond // oldest byte in the write buffer
 	syncEvery   = time.Second            // between two fsyncs of the open part, if something is new
 	extendEvery = 5 * time.Second        // between two notes to the ledger, unless a chunk border was passed
 	chunkStep   = 5 << 20                // smallest chunk of any target: passing a multiple of it is news

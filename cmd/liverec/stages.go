@@ -10,6 +10,7 @@ import (
 	"github.com/liverec/liverec/pipeline"
 	"github.com/liverec/liverec/pipeline/control"
 	"github.com/liverec/liverec/pipeline/reclaim"
+	"github.com/liverec/liverec/pkg/beat"
 	"github.com/liverec/liverec/pkg/ctl"
 	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/naming"
@@ -153,7 +154,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 // remember writes the states of the rooms into the ledger when they change, for a second process.
 func (s *stages) remember(ctx context.Context) {
 	was := make([]string, len(s.rooms))
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
 	for {
 		for i, w := range s.rooms {
@@ -169,6 +170,7 @@ func (s *stages) remember(ctx context.Context) {
 				was[i] = string(snap.State)
 			}
 		}
+		tick.Reset(beat.Until(time.Now(), time.Second)) // when the recorders look at their clocks too
 		select {
 		case <-ctx.Done():
 			return

@@ -5,6 +5,6 @@
 // whether a room is live, and never looks into a tag: that is pkg/media/flv.
 //
 // Wake-ups, not bytes, cost the CPU at real pace: a live server flushes each tag, some 70 small packets a second. So
-// the reader lets up to a tenth of a second gather in the socket before it reads, as long as the reads stay small;
-// at full speed it never waits.
+// on Linux what comes gathers in the socket for up to a quarter of a second, and all rooms of a process are read at the
+// same moments; at full speed nobody waits for that.
 package httpflv

@@ -9,89 +9,32 @@ import (
 )
 
 const (
-	// gatherFor is how long bytes may gather in the socket between two reads.
-	gatherFor = 100 * time.Millisecond
-	// gatherBelow is the size of a read from which on there is no waiting: there is more where that came from.
-	gatherBelow = 128 << 10
-	// probeEvery is how often a nap is half as long: if just as much arrives in half the time, it is not the sender
-	// that sets the pace but our own receive window, and the naps stop for a while.
-	probeEvery = 16
-	// awakeFor is how long the naps stop then, twice as long each time in a row, up to awakeMost. The kernel widens
-	// the window meanwhile.
-	awakeFor  = 2 * time.Second
-	awakeMost = time.Minute
-	// probeFloor is what a nap must gather for the comparison to mean anything: no window is smaller than that.
-	probeFloor = 32 << 10
+	// gatherFor is how long bytes may gather in the socket between two reads: the reads fall on the beat of that length.
+	gatherFor = 250 * time.Millisecond
+	// gatherMost is how many bytes that may be: so many wake the reader before it is time, and at full speed it is they
+	// who do.
+	gatherMost = 512 << 10
+	// gatherRoom is the receive window that is asked for, so that nobody is held up while bytes gather.
+	gatherRoom = 2 * gatherMost
+	// gatherAfter is how long a connection is read at once first: the first frames are on the disk early.
+	gatherAfter = time.Second
 )
 
-// gatherer is a reader that waits before it reads, so that one wake-up serves many small packets. It belongs to one
-// goroutine at a time.
-type gatherer struct {
-	r   io.Reader
-	nap func(time.Duration) bool // false: the connection was closed meanwhile
-
-	last  time.Time // end of the last read
-	small bool      // the last read drained the socket
-	naps  int
-	usual float64   // bytes that a whole nap gathers, smoothed
-	awake time.Time // no naps until then
-	held  int       // how often in a row it was our window
-}
-
-func (g *gatherer) Read(p []byte) (int, error) {
-	var napped time.Duration
-	if g.small {
-		now := time.Now()
-		if wait := g.last.Add(gatherFor).Sub(now); wait > 0 && !now.Before(g.awake) {
-			if g.naps++; g.naps%probeEvery == 0 {
-				wait /= 2
-			}
-			if !g.nap(wait) {
-				return 0, net.ErrClosed
-			}
-			napped = wait
-		}
-	}
-	n, err := g.r.Read(p)
-	g.last = time.Now()
-	// A read that filled what it was given says nothing about the socket: only the room in p was small.
-	g.small = n < gatherBelow && n < len(p)
-	switch {
-	case napped == 0 || n <= 0:
-	case g.naps%probeEvery != 0:
-		g.usual += (float64(n) - g.usual) / 4
-	case g.usual >= probeFloor && float64(n) >= 0.7*g.usual:
-		g.awake = g.last.Add(min(awakeFor<<g.held, awakeMost))
-		g.held = min(g.held+1, 5)
-	default:
-		g.held = 0
-	}
-	return n, err
-}
-
-// gathering is a connection whose reads wait once on says so. Above it lie TLS and HTTP, which know nothing of it.
+// gathering is a connection whose reads let bytes gather once on says so. Above it lie TLS and HTTP, which know nothing
+// of it.
 type gathering struct {
 	net.Conn
 	on     *atomic.Bool
-	g      gatherer
+	r      io.Reader
 	closed chan struct{} // closed by Close
 	once   sync.Once
 }
 
 func newGathering(c net.Conn, on *atomic.Bool) *gathering {
 	g := &gathering{Conn: c, on: on, closed: make(chan struct{})}
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	g.g = gatherer{r: patient(c), nap: func(d time.Duration) bool {
-		timer.Reset(d)
-		select {
-		case <-timer.C:
-			return true
-		case <-g.closed:
-			timer.Stop()
-			return false
-		}
-	}}
+	if g.r = patient(c); g.r == nil {
+		g.r = napping(c, g.closed)
+	}
 	return g
 }
 
@@ -99,7 +42,7 @@ func (g *gathering) Read(p []byte) (int, error) {
 	if !g.on.Load() {
 		return g.Conn.Read(p)
 	}
-	return g.g.Read(p)
+	return g.r.Read(p)
 }
 
 func (g *gathering) Close() error {
