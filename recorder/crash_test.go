@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -22,6 +23,9 @@ var errCrash = errors.New("the process is dead")
 
 // killer lets a process die: from the given step on, nothing that it tries on the disk or in the ledger happens.
 type killer struct {
+	// power takes the power away, not only the process: what was not synced is lost.
+	power bool
+
 	mu   sync.Mutex
 	at   int // 0: never
 	step int
@@ -29,6 +33,8 @@ type killer struct {
 	dead bool
 	when time.Time
 	died chan struct{}
+	// lengths of the files when they were synced
+	synced map[string]int64
 }
 
 func newKiller(at int) *killer { return &killer{at: at, died: make(chan struct{})} }
@@ -220,4 +226,117 @@ func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onAir is a room that sends made-up pictures by the wall clock, so that whoever comes back sees where it is now.
+type onAir struct {
+	script script
+	begin  time.Time
+	visits int
+}
+
+func (o *onAir) Every() time.Duration { return time.Second }
+func (o *onAir) Resolve(context.Context, segment.Room) (recorder.Live, error) {
+	s := o.script
+	s.from = int(time.Since(o.begin) / (40 * time.Millisecond))
+	if s.from >= s.frames-10 {
+		return recorder.Live{Presence: recorder.Offline, Confirmed: true, Why: "over"}, nil
+	}
+	s.frames -= s.from
+	s.turns = nil
+	for i, n := range o.script.turns { // who comes late sees the codec that is on
+		switch {
+		case n >= s.from:
+			s.turns = append(s.turns, n)
+		case i%2 == 0 && (i+1 == len(o.script.turns) || o.script.turns[i+1] > s.from):
+			s.turns = append(s.turns, s.from)
+		}
+	}
+	o.visits++
+	return recorder.Live{Presence: recorder.OnAir, Source: &s}, nil
+}
+
+// changing runs a broadcast whose codec, and with it the container, changes twice, with deaths at the given steps.
+func changing(t *testing.T, at ...int) (steps []int) {
+	video, audio := headers(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		r.cfg.Segment, r.cfg.Once, r.cfg.Grace = 6*time.Second, true, 20*time.Second
+		air := &onAir{begin: time.Now(), script: script{video: video, audio: audio, gops: []int{25}, frames: 25 * 20, size: 400, pace: true, turns: []int{25 * 3, 25 * 8}}}
+		r.deps.Resolver = air
+		var deaths []string
+		for _, a := range append(at, 0) {
+			k := newKiller(a)
+			died := r.life(k)
+			steps = append(steps, k.step)
+			if !died {
+				break
+			}
+			deaths = append(deaths, k.what+k.when.Format(" at 05.000"))
+			time.Sleep(time.Second)
+		}
+		what := fmt.Sprintf("death at steps %v (%q)", at, deaths)
+		ss := r.journal.Sessions()
+		if len(ss) != 1 {
+			t.Fatalf("%s: %d sessions", what, len(ss))
+		}
+		s := ss[0]
+		r.check(s, probe.Config, probe.Skew)
+		r.noOrphans()
+		if err := s.Account.Check(); err != nil || !s.Left || s.Account.Written != total(s.Segments()) {
+			t.Errorf("%s: %d frames in the parts, account %+v: %v", what, total(s.Segments()), s.Account, err)
+		}
+		seen := map[probe.Digest]bool{}
+		media, told := time.Duration(0), time.Duration(0)
+		for _, g := range s.Segments() {
+			rep, err := probe.File(filepath.Join(r.path, g.Path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range rep.Digests {
+				if seen[d] {
+					t.Errorf("%s: a picture of %s was there before", what, g.ID)
+				}
+				seen[d] = true
+			}
+			media += g.Duration
+			if g.Cut == segment.CutNone {
+				t.Errorf("%s: %s has no cause", what, g.ID)
+			}
+		}
+		for _, g := range s.Gaps {
+			told += g.Length
+		}
+		if len(s.Segments()) == 0 {
+			t.Fatalf("%s: no part", what)
+		}
+		span := air.begin.Add(20 * time.Second).Sub(s.Segments()[0].Start)
+		over := air.visits <= len(deaths) // before anybody came back
+		if d := span - media - told; !over && d.Abs() > 300*time.Millisecond {
+			t.Errorf("%s: %v of media and %v of gaps", what, media, told)
+		}
+		if t.Failed() {
+			t.Logf("%s: gaps %v, parts %v", what, s.Gaps, s.Segments())
+		}
+	})
+	return steps
+}
+
+// A death at every step of a broadcast that is written as FLV, as MP4 and as FLV again.
+func TestI3_DeathWhileTheContainerChanges(t *testing.T) {
+	all := changing(t)[0]
+	if all < 40 {
+		t.Fatalf("only %d steps", all)
+	}
+	stride := 1
+	if testing.Short() {
+		stride = 9
+	}
+	for k := 1; k <= all; k += stride {
+		changing(t, k)
+		if t.Failed() {
+			t.Fatalf("at step %d", k)
+		}
+	}
+	t.Logf("%d steps", all)
 }
