@@ -197,6 +197,8 @@ func (l *lane) hear() {
 	for id, p := range l.mail.take() {
 		f, ok := l.flows[id]
 		switch {
+		case !ok && p.Sealed: // it came and went between two readings: whoever waits for the end waits for this one
+			l.rescanAt = time.Time{}
 		case !ok: // it is in the ledger, or not meant for this target
 			if soon := l.scanned.Add(newsEvery); soon.Before(l.rescanAt) {
 				l.rescanAt = soon

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -192,7 +193,7 @@ func TestOpenSegmentIsOnItsWayAndTheHeadGoesOnceLast(t *testing.T) {
 		synctest.Wait() // nothing waits for a timer
 		h.whole(remote, mem)
 		puts := remote.Accepted()
-		if len(puts) != 13 || puts[12].Chunk.Index != 0 || puts[11].Chunk.Index != 12 {
+		if len(puts) != 13 || puts[11].Chunk.Index+puts[12].Chunk.Index != 12 {
 			t.Errorf("%d chunks, the last ones are %+v", len(puts), puts[len(puts)-2:])
 		}
 		r.drain()
@@ -200,6 +201,60 @@ func TestOpenSegmentIsOnItsWayAndTheHeadGoesOnceLast(t *testing.T) {
 			t.Errorf("outcomes: %+v", r.outcomes)
 		}
 	})
+}
+
+// TestTheEndWaitsForItsBytesOnly: at the seal the last chunk and the head go beside what is in flight, the head the last
+// to begin; then complete and verify, and nothing waits for a timer, also where nobody had heard of the part before.
+func TestTheEndWaitsForItsBytesOnly(t *testing.T) {
+	const exchange = 100 * time.Millisecond
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprint("known before ", known), func(t *testing.T) {
+			d := newDisk(t)
+			synctest.Test(t, func(t *testing.T) {
+				h := d.house(t)
+				remote := targettest.NewRemote(chunked)
+				var mu sync.Mutex
+				var begun []int
+				remote.Behave(func(c wrap.Call) wrap.Fate {
+					if c.Op == wrap.OpPut {
+						mu.Lock()
+						defer mu.Unlock()
+						begun = append(begun, c.Chunk)
+					}
+					return wrap.Fate{Wait: exchange}
+				})
+				s := d.segment(t, "01A", 1, 350)
+				if known {
+					h.book.add(opened(s, 0), mem)
+				}
+				r := h.start(uploader.Config{}, remote.Target(mem))
+				time.Sleep(exchange)
+				want := 4 * exchange // open, put at once, commit, verify
+				if known {
+					h.book.add(opened(s, 200))
+					r.in <- segment.Progress{ID: s.ID, Durable: 200}
+					time.Sleep(2*exchange - time.Millisecond) // the first one is nearly away
+					want = 3 * exchange
+				} else {
+					want += exchange // three workers for four chunks
+				}
+				h.book.add(s, mem)
+				sealed := time.Now()
+				r.in <- segment.Progress{ID: s.ID, Durable: s.Size, Sealed: true}
+				for h.book.count(segment.Verified) == 0 && time.Since(sealed) < time.Minute {
+					time.Sleep(time.Millisecond)
+				}
+				if took := time.Since(sealed); took < want || took > want+5*time.Millisecond {
+					t.Errorf("from the seal to the proof it took %v, not %v", took, want)
+				}
+				if len(begun) != 4 || begun[3] != 0 {
+					t.Errorf("the chunks began in the order %v", begun)
+				}
+				h.whole(remote, mem)
+				r.drain()
+			})
+		})
+	}
 }
 
 func TestThrottledLaneKeepsStill(t *testing.T) {
@@ -826,7 +881,7 @@ func TestLocalFileIsGone(t *testing.T) {
 		if row := h.book.row(mem, s.ID); row.State != segment.Parked || !strings.Contains(row.Why, "no such file") {
 			t.Errorf("the one that is gone is %s: %s", row.State, row.Why)
 		}
-		if row := h.book.row(mem, short.ID); row.State != segment.Uploading || len(row.Acks) != 2 {
+		if row := h.book.row(mem, short.ID); row.State != segment.Uploading || len(row.Acks) != 3 {
 			t.Errorf("the one that is too short is %s with %d acks", row.State, len(row.Acks))
 		}
 		if h.book.count(segment.Verified) != 1 {

@@ -73,22 +73,18 @@ func (p plan) fits(c segment.Chunk) bool {
 	return c.Index >= 0 && c.Index < p.count() && c == p.at(c.Index)
 }
 
-// next is the chunk to send now. A chunk whose bytes may still change waits for the seal, and chunk 0 waits for all
-// others: the head goes once, last. has reports the chunks that are acknowledged, off those that must not be sent now
-// (in flight, or waiting for their next try).
+// next is the chunk to send now. A chunk whose bytes may still change waits for the seal. Chunk 0 goes once, and is the
+// last to begin: beside what is in flight by then, so that the end of a broadcast waits for nothing but its bytes. has
+// reports the chunks that are acknowledged, off those that must not be sent now (in flight, or waiting for their next
+// try).
 func (p plan) next(has, off func(int) bool) (segment.Chunk, bool) {
 	n := p.count()
-	others := true
 	for i := 1; i < n; i++ {
-		if has(i) {
-			continue
-		}
-		others = false
-		if !off(i) && (p.sealed || int64(i)*p.chunk >= p.head) {
+		if !has(i) && !off(i) && (p.sealed || int64(i)*p.chunk >= p.head) {
 			return p.at(i), true
 		}
 	}
-	if p.sealed && n > 0 && others && !has(0) && !off(0) {
+	if p.sealed && n > 0 && !has(0) && !off(0) {
 		return p.at(0), true
 	}
 	return segment.Chunk{}, false

@@ -13,7 +13,7 @@
 // neither is read back. Objects carry x-amz-meta-liverec-segment, so that our own earlier copy is known from a
 // stranger's file.
 //
-// Requests for a part: HEAD, list uploads, create, PUT …, complete, list uploads, HEAD. The second listing finds what
+// Requests for a part: HEAD and list uploads at once, create, PUT …, complete and list uploads at once, HEAD. The second listing finds what
 // the first one did not know yet: an upload whose creation we never heard about, on a store that lists late. Where the
 // answer to a creation or an abort was lost, the key is looked at once more after each Check, Commit and Keep of the next
 // minute, and at Close. A store that lists nothing by prefix (MinIO, rclone) leaves such an upload to its own expiry; see docs of the bucket's lifecycle
@@ -323,15 +323,24 @@ func (t *Target) sweepAll(ctx context.Context, op, key, but string) error {
 }
 
 // head asks for an object. failure.ErrAbsent is only said when the bucket itself answers.
-func (t *Target) head(ctx context.Context, op, key string) (info minio.ObjectInfo, err error) {
+func (t *Target) head(ctx context.Context, op, key string) (minio.ObjectInfo, error) {
+	info, there, err := t.stat(ctx, op, key)
+	if err == nil && !there {
+		return info, t.absent(ctx, op)
+	}
+	return info, err
+}
+
+// stat asks for an object. there is false after a 404, which may come from anybody: it is no proof of anything.
+func (t *Target) stat(ctx context.Context, op, key string) (info minio.ObjectInfo, there bool, err error) {
 	n, err := t.call(ctx, op, func(ctx context.Context, c *minio.Core) (err error) {
 		info, err = c.StatObject(ctx, t.cfg.Bucket, key, minio.StatObjectOptions{Checksum: true})
 		return err
 	})
 	if err != nil && n.status == http.StatusNotFound {
-		return info, t.absent(ctx, op)
+		return info, false, nil
 	}
-	return info, err
+	return info, err == nil, err
 }
 
 // absent says that an object is not there, unless the bucket is not there either: a 404 may come from anybody.

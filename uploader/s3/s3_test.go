@@ -100,8 +100,13 @@ func TestRequestsOfOneSegment(t *testing.T) {
 	if p.How != "size and CRC-32C of 3 parts by HEAD" || p.Size != o.Size || p.Sum != r.Sum {
 		t.Errorf("proof %+v of receipt %+v", p, r)
 	}
-	want := []string{"HEAD object", "HEAD bucket", "LIST uploads", "CREATE", "PUT part 2", "PUT part 3", "PUT part 1", "COMPLETE", "LIST uploads", "HEAD object"}
-	if got := f.requests(); !slices.Equal(got, want) {
+	want := []string{"HEAD object", "LIST uploads", "CREATE", "PUT part 2", "PUT part 3", "PUT part 1", "COMPLETE", "LIST uploads", "HEAD object"}
+	got := f.requests()
+	if len(got) == len(want) {
+		slices.Sort(got[:2]) // at once
+		slices.Sort(got[6:8])
+	}
+	if !slices.Equal(got, want) {
 		t.Errorf("requests %q, want %q", got, want)
 	}
 }

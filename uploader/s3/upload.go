@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
@@ -73,12 +75,14 @@ func (t *Target) Open(ctx context.Context, o segment.Object) (uploader.Upload, e
 		}
 		defer t.debts.unlock()
 	}
-	info, err := t.head(ctx, op, key)
-	there := err == nil
-	if err != nil && !errors.Is(err, failure.ErrAbsent) {
-		return nil, err
-	}
-	if err := t.sweep(ctx, op, key, ""); err != nil {
+	// Two questions at once: the way to a store and back is what the beginning of a short part costs. Whether the bucket
+	// is there, create will tell.
+	var sweep error
+	var wg sync.WaitGroup
+	wg.Go(func() { sweep = t.sweep(ctx, op, key, "") })
+	info, there, err := t.stat(ctx, op, key)
+	wg.Wait()
+	if err := cmp.Or(err, sweep); err != nil {
 		return nil, err
 	}
 	if there {
@@ -353,14 +357,17 @@ func (u *upload) Commit(ctx context.Context, o segment.Object, acks []segment.Ac
 	if err != nil {
 		return segment.Receipt{}, err
 	}
+	// The listing goes beside the completion: it finds what the one of Open did not know yet, and needs no answer.
+	var wg sync.WaitGroup
+	wg.Go(func() { u.sweep(ctx, op) })
 	found, err := u.complete(ctx, op, o, acks, &r)
+	wg.Wait()
 	if err != nil {
 		return segment.Receipt{}, err
 	}
 	if found {
 		_ = u.t.abort(ctx, op, u.key, u.id) // it may still be open; if it stays so, it is owed
 	}
-	u.sweep(ctx, op)
 	u.t.pay(ctx, payAtOnce, u.key)
 	return r, nil
 }
