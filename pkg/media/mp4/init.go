@@ -447,6 +447,13 @@ func parseEntry(typ code, b []byte, kind media.Kind) (t Track, refused error) {
 	if refused == nil && t.Codec == media.OtherCodec {
 		refused = fmt.Errorf("%w: sample entry %v without a codec that is known", ErrUnsupported, typ)
 	}
+	switch t.Codec {
+	case media.AC3, media.EAC3, media.Opus, media.FLAC: // of these the entry often says 2 channels, or a rate that did not fit
+		c := Track{Codec: t.Codec, Config: t.Config, Timescale: 1}
+		if c.prepareAudio() == nil {
+			t.SampleRate, t.Channels = c.SampleRate, c.Channels
+		}
+	}
 	return t, refused
 }
 

@@ -290,7 +290,7 @@ func TestToolsSeeTracksWhereTheyAre(t *testing.T) {
 		"as it was":           whole.samples,
 		"sound 1.3 s later":   later(false, 1300*time.Millisecond),
 		"sound 100 ms later":  later(false, 100*time.Millisecond),
-		"picture later":   later(true, 900*time.Millisecond),
+		"picture later":       later(true, 900*time.Millisecond),
 		"sound 70 ms earlier": earlier,
 	} {
 		for when, at := range map[string]int{"at once": 0, "behind the first sample": 1, "behind ten": 10, "at the end": len(samples)} {
@@ -444,4 +444,13 @@ func TestToolsShiftsOfEitherSign(t *testing.T) {
 			t.Errorf("%s: %v, want %v", flags, got, want)
 		}
 	}
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
