@@ -914,8 +914,11 @@ func (f *mp4File) durations(m *movie) {
 		if d := units(t.duration, t.timescale); (d - whole).Abs() > MaxSkew {
 			f.c.problem(Metadata, m.at, "track %d says that it lasts %v, its samples last %v", t.id, d, whole)
 		}
-		_, end := t.times(m, last)
-		end += units(int64(last.lasts), t.timescale)
+		end := time.Duration(math.MinInt64)
+		for _, x := range t.samples {
+			_, pts := t.times(m, x)
+			end = max(end, pts+units(int64(x.lasts), t.timescale))
+		}
 		if t.edited && t.shown > 0 {
 			if to := units(t.empty+t.shown, m.timescale); end-to > MaxSkew {
 				f.c.problem(Metadata, m.at, "the edit list of track %d ends at %v, its last sample at %v", t.id, to, end)
