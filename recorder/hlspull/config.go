@@ -2,10 +2,8 @@ package hlspull
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,8 +38,8 @@ const (
 )
 
 // ErrEnd says that the source itself has ended the stream (EXT-X-ENDLIST in a list that is not empty), and that all of it
-// was handed on. It wraps io.EOF.
-var ErrEnd = fmt.Errorf("the playlist has ended: %w", io.EOF)
+// was handed on. It wraps recorder.ErrOver, and so io.EOF.
+var ErrEnd = fmt.Errorf("the playlist has ended: %w", recorder.ErrOver)
 
 // ErrStill says that nothing was added to the list for long: the room has to be asked again.
 var ErrStill = errors.New("nothing new in the playlist")
@@ -94,14 +92,7 @@ func New(cfg Config) (*Source, error) {
 		cfg.Renew = func(context.Context) (string, error) { return cfg.URL, nil }
 	}
 	s := &Source{cfg: cfg, client: fetch.New(fetch.Config{Home: u, Header: cfg.Header, Dial: cfg.Dial, Transport: cfg.Transport})}
-	if len(cfg.Place) > 0 {
-		var p place
-		if err := json.Unmarshal(cfg.Place, &p); err == nil && p.Version == placeVersion {
-			s.place = &p
-		} else {
-			cfg.Log.Warn().Msg("the note on the place in the playlist cannot be read: beginning with the first segment")
-		}
-	}
+	s.Resume(cfg.Place)
 	s.host.Store(&u.Host)
 	return s, nil
 }

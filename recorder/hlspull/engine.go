@@ -44,8 +44,9 @@ type engine struct {
 	size      int64 // of a segment, smoothed
 
 	emitter *emitter
-	ending  error // what Run returns once all that is known is decided
-	wake    time.Time
+	ending  error     // what Run returns once all that is known is decided
+	now     time.Time // of this step
+	wake    time.Time // of the next one at the latest
 }
 
 // track is one rendition.
@@ -204,7 +205,7 @@ func (e *engine) loop(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		now := time.Now()
-		e.wake = now.Add(time.Minute)
+		e.now, e.wake = now, now.Add(time.Minute)
 		if err := e.step(now); err != nil {
 			return err
 		}
@@ -220,9 +221,9 @@ func (e *engine) loop(ctx context.Context) error {
 	}
 }
 
-// at asks for a step at t.
+// wakeAt asks for a step at t. What is due already is dealt with in this step, or waits for something else.
 func (e *engine) wakeAt(t time.Time) {
-	if t.Before(e.wake) {
+	if t.After(e.now) && t.Before(e.wake) {
 		e.wake = t
 	}
 }
@@ -670,7 +671,7 @@ func (e *engine) landed(r loaded, now time.Time) {
 			e.log.Warn().Err(r.err).Uint64("msn", j.seg.Sequence).Msg("segment cannot be opened yet")
 		}
 		j.retry = now.Add(min(backoff(j.tries)+time.Second, 2*time.Second))
-		if errors.Is(r.err, errInit) || errors.Is(r.err, errScheme) {
+		if errors.Is(r.err, errScheme) {
 			e.lose(j, r.err)
 		}
 		return

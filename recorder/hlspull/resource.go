@@ -86,7 +86,6 @@ type resource struct {
 	value any
 	err   error
 	at    time.Time
-	seen  []byte // an earlier copy that could not be used
 }
 
 const (
@@ -103,7 +102,7 @@ func newResources(c *fetch.Client, count *tally) *resources {
 }
 
 // get gives out what is known, or asks.
-func (r *resources) get(ctx context.Context, id string, life time.Duration, ask func(was *resource) (any, error)) (any, error) {
+func (r *resources) get(ctx context.Context, id string, life time.Duration, ask func() (any, error)) (any, error) {
 	for {
 		r.mu.Lock()
 		x := r.known[id]
@@ -135,7 +134,7 @@ func (r *resources) get(ctx context.Context, id string, life time.Duration, ask 
 		busy := make(chan struct{})
 		x.busy = busy
 		r.mu.Unlock()
-		value, err := ask(x)
+		value, err := ask()
 		r.mu.Lock()
 		x.value, x.err, x.at, x.busy = value, err, time.Now(), nil
 		r.mu.Unlock()
@@ -160,7 +159,7 @@ func (r *resources) forget(id string) bool {
 func keyID(url string) string { return "key " + url }
 
 func (r *resources) key(ctx context.Context, url string) ([]byte, error) {
-	v, err := r.get(ctx, keyID(url), keyLife, func(*resource) (any, error) {
+	v, err := r.get(ctx, keyID(url), keyLife, func() (any, error) {
 		a, err := r.client.Get(ctx, fetch.Request{URL: url, Max: 1 << 10, Total: listTimeout})
 		r.count.header(a.Read)
 		if err != nil {
@@ -188,11 +187,10 @@ func sectionID(m *hls.Map) string {
 	return fmt.Sprintf("init %s %d@%d", m.URL, m.Range.Length, m.Range.Offset)
 }
 
-// section gets an initialisation section. One that cannot be read is asked for again; two copies that are equal are what
-// the server has.
+// section gets an initialisation section. One that cannot be read is asked for again.
 func (r *resources) section(ctx context.Context, m *hls.Map) (*section, error) {
 	id := sectionID(m)
-	v, err := r.get(ctx, id, 0, func(was *resource) (any, error) {
+	v, err := r.get(ctx, id, 0, func() (any, error) {
 		if m.URL == "" {
 			return nil, &fetch.PlaceError{What: "an address that is not opened"}
 		}
@@ -233,12 +231,10 @@ func (r *resources) section(ctx context.Context, m *hls.Map) (*section, error) {
 		if err == nil {
 			err = usable(s.in)
 		}
-		if err != nil {
-			same := string(was.seen) == string(raw)
-			was.seen = raw
-			if same || errors.Is(err, mp4.ErrEncrypted) {
-				return nil, fmt.Errorf("%w: %w", errInit, err)
-			}
+		switch {
+		case errors.Is(err, mp4.ErrEncrypted):
+			return nil, fmt.Errorf("%w: %w", errScheme, err)
+		case err != nil:
 			return nil, fmt.Errorf("read initialisation section: %w", err)
 		}
 		return s, nil
@@ -248,9 +244,6 @@ func (r *resources) section(ctx context.Context, m *hls.Map) (*section, error) {
 	}
 	return v.(*section), nil
 }
-
-// errInit says that a section is what the server has, and is of no use.
-var errInit = errors.New("the initialisation section is of no use")
 
 // usable is nil if one track of a section can be recorded, else why not.
 func usable(in *mp4.Init) error {
@@ -268,7 +261,7 @@ func usable(in *mp4.Init) error {
 }
 
 // errScheme says that segments are encrypted in a way that nothing here undoes.
-var errScheme = errors.New("encrypted with")
+var errScheme = errors.New("encrypted")
 
 // aesKey is the key of a set that can be used, nil if nothing is encrypted.
 func aesKey(keys []hls.Key) (*hls.Key, error) {
@@ -282,7 +275,7 @@ func aesKey(keys []hls.Key) (*hls.Key, error) {
 	}
 	k := keys[0]
 	if k.Format != "identity" && k.Format != "" {
-		return nil, fmt.Errorf("%w %s for %s, which is not supported", errScheme, k.Method, k.Format)
+		return nil, fmt.Errorf("%w with %s for %s, which is not supported", errScheme, k.Method, k.Format)
 	}
-	return nil, fmt.Errorf("%w %s, which is not supported", errScheme, k.Method)
+	return nil, fmt.Errorf("%w with %s, which is not supported", errScheme, k.Method)
 }
