@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -26,18 +27,19 @@ type killer struct {
 	// power takes the power away, not only the process: what was not synced is lost.
 	power bool
 
-	mu   sync.Mutex
-	at   int // 0: never
-	step int
-	what string
-	dead bool
-	when time.Time
-	died chan struct{}
-	// lengths of the files when they were synced
-	synced map[string]int64
+	mu     sync.Mutex
+	at     int // 0: never
+	step   int
+	what   string
+	dead   bool
+	when   time.Time
+	died   chan struct{}
+	synced map[string][]byte // what is safe of a file
 }
 
-func newKiller(at int) *killer { return &killer{at: at, died: make(chan struct{})} }
+func newKiller(at int) *killer {
+	return &killer{at: at, died: make(chan struct{}), synced: map[string][]byte{}}
+}
 
 func (k *killer) try(what string) error {
 	k.mu.Lock()
@@ -65,6 +67,32 @@ func (k *killer) kill() {
 
 func (k *killer) hook(op durable.Op, name string) error { return k.try(string(op) + " " + name) }
 
+// sync keeps what a file holds.
+func (k *killer) sync(path, name string) error {
+	b, err := os.ReadFile(filepath.Join(path, name))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err == nil && !k.dead {
+		k.synced[name] = b
+	}
+	return nil
+}
+
+// cut brings every open part back to what was synced.
+func (k *killer) cut(t *testing.T, path string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(path, "media/*/*"+segment.PartSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, full := range names {
+		name, _ := filepath.Rel(path, full)
+		if err := os.WriteFile(full, k.synced[filepath.ToSlash(name)], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // life runs a Recorder that dies at a step, or by itself if it never comes to it. It reports whether it died.
 func (r *rig) life(k *killer) bool {
 	r.t.Helper()
@@ -73,7 +101,13 @@ func (r *rig) life(k *killer) bool {
 		if !armed {
 			return nil
 		}
-		return k.hook(op, name)
+		if err := k.hook(op, name); err != nil {
+			return err
+		}
+		if k.power && op == durable.OpSync {
+			return k.sync(r.path, name)
+		}
+		return nil
 	})
 	armed = true
 	r.journal.Fail = func(_ context.Context, method string) error { return k.try(method) }
@@ -94,6 +128,9 @@ func (r *rig) life(k *killer) bool {
 	case <-time.After(5 * time.Minute): // nothing came any more
 		r.halt()
 	}
+	if died && k.power {
+		k.cut(r.t, r.path)
+	}
 	return died
 }
 
@@ -112,7 +149,7 @@ func (r *rig) received(from, until time.Time) map[uint64]bool {
 
 // crashes runs one broadcast with deaths at the given steps, each followed by a new start after a pause, and checks
 // what promise 4 says. It returns the last step that was counted in each life.
-func crashes(t *testing.T, kind recorder.Container, pause time.Duration, at ...int) (steps []int) {
+func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Duration, at ...int) (steps []int) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
 		r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 5*time.Second, true, 20*time.Second, kind
@@ -121,13 +158,18 @@ func crashes(t *testing.T, kind recorder.Container, pause time.Duration, at ...i
 		var deaths []string
 		for _, a := range append(at, 0) {
 			k, born := newKiller(a), time.Now()
+			k.power = power
 			died := r.life(k)
 			steps = append(steps, k.step)
 			if !died {
 				break
 			}
 			deaths = append(deaths, k.what+k.when.Format(" at 05.000"))
-			for n := range r.received(born, k.when.Add(-time.Second)) {
+			before := time.Second
+			if power {
+				before *= 2 // a sync that was on its way
+			}
+			for n := range r.received(born, k.when.Add(-before)) {
 				owed[n] = true
 			}
 			time.Sleep(pause)
@@ -187,7 +229,7 @@ func crashes(t *testing.T, kind recorder.Container, pause time.Duration, at ...i
 func TestI3_DeathAtEveryStep(t *testing.T) {
 	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
 		t.Run(string(kind), func(t *testing.T) {
-			all := crashes(t, kind, time.Second)[0]
+			all := crashes(t, kind, false, time.Second)[0]
 			if all < 40 {
 				t.Fatalf("only %d steps", all)
 			}
@@ -196,7 +238,7 @@ func TestI3_DeathAtEveryStep(t *testing.T) {
 				stride = 9
 			}
 			for k := 1; k <= all; k += stride {
-				crashes(t, kind, time.Second, k)
+				crashes(t, kind, false, time.Second, k)
 				if t.Failed() {
 					t.Fatalf("at step %d", k)
 				}
@@ -206,11 +248,30 @@ func TestI3_DeathAtEveryStep(t *testing.T) {
 	}
 }
 
+// The power goes at any step: what was not synced is lost as well, and what is missing is told.
+func TestI3_PowerCuts(t *testing.T) {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		t.Run(string(kind), func(t *testing.T) {
+			all := crashes(t, kind, true, time.Second)[0]
+			stride := 3 // each costs a second
+			if testing.Short() {
+				stride = 19
+			}
+			for k := 1 + int(time.Now().UnixNano()%int64(stride)); k <= all; k += stride {
+				crashes(t, kind, true, time.Second, k)
+				if t.Failed() {
+					t.Fatalf("at step %d", k)
+				}
+			}
+		})
+	}
+}
+
 // Two deaths: the second one while the first one is being recovered from, or soon after.
 func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
 		t.Run(string(kind), func(t *testing.T) {
-			all := crashes(t, kind, time.Second)[0]
+			all := crashes(t, kind, false, time.Second)[0]
 			seed := uint64(time.Now().UnixNano())
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			n := 25
@@ -219,7 +280,7 @@ func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 			}
 			for range n {
 				a, b := 3+rnd.IntN(all-3), 1+rnd.IntN(30)
-				crashes(t, kind, time.Second, a, b)
+				crashes(t, kind, false, time.Second, a, b)
 				if t.Failed() {
 					t.Fatalf("at steps %d and %d, seed %d", a, b, seed)
 				}

@@ -38,6 +38,10 @@ type note struct {
 	// Cuts says why the newest parts before this one ended; a crash may have come before their seal.
 	Cuts map[uint32]segment.Cause `json:"cuts,omitempty"`
 
+	// Ends says how much was in the newest parts when they were closed. What is less once they are sealed was lost with the
+	// power.
+	Ends map[uint32]partEnd `json:"ends,omitempty"`
+
 	Repair repair.State    `json:"repair"`
 	Adjust segment.Account `json:"adjust"` // what the Segmenter and the reader know beyond the Repairer's account
 
@@ -45,6 +49,12 @@ type note struct {
 	GapTime int64 `json:"gap_ms"`
 	// Gap is the last one. A next process says it again: the crash may have come before it was in the ledger.
 	Gap segment.Gap `json:"gap"`
+}
+
+// partEnd is what was in a part when it was closed.
+type partEnd struct {
+	Frames int64 `json:"frames"`
+	Place  int64 `json:"place"` // ms
 }
 
 // noteFile is what the file of a part does not tell, or not if it is torn.

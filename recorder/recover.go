@@ -18,8 +18,46 @@ import (
 	"github.com/liverec/liverec/recorder/repair"
 )
 
-// whyDown is the reason of a gap that our own absence made.
-const whyDown = "liverec was not running"
+// whyDown is the reason of a gap that our own absence made, whyPower of one that was written and not yet safe.
+const (
+	whyDown  = "liverec was not running"
+	whyPower = "lost before it was safe on the disk"
+)
+
+// loss is what was written into a part and is not there.
+type loss struct {
+	frames int64
+	gap    segment.Gap
+}
+
+// lossOf compares a part that is finished with what was in it when it was closed.
+func lossOf(done segment.Segment, n note) loss {
+	end, ok := n.Ends[done.ID.Seq]
+	frames := end.Frames - done.VideoFrames - done.AudioFrames
+	if !ok || frames <= 0 {
+		return loss{}
+	}
+	return loss{frames, segment.Gap{Session: done.ID.Session, AfterSeq: done.ID.Seq, At: done.Start.Add(done.Duration).UTC(), AtMedia: done.Duration,
+		Length: max(ms(end.Place)-done.Duration, 0), Why: whyPower}}
+}
+
+// rollBack makes a state true again that knows of frames which are not in the file: tail is the end of what is.
+func rollBack(s *repair.State, tail []repair.TailTag) {
+	last := [2]int64{-1, -1}
+	for _, x := range tail {
+		t := vid
+		if x.Kind == media.Audio {
+			t = aud
+		}
+		last[t] = max(last[t], x.Out)
+	}
+	was := max(s.Last[vid], s.Last[aud])
+	for t := range last {
+		s.Last[t] = min(s.Last[t], last[t])
+	}
+	s.LastAt -= max(was-max(s.Last[vid], s.Last[aud]), 0)
+	s.Digests = nil // of frames that are gone; the file knows those that are there
+}
 
 // leftovers are the parts of a session that are not sealed, in order of Seq.
 func leftovers(e segment.Entry) []segment.Segment {
@@ -72,7 +110,7 @@ func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, ab
 
 // settle brings everything of a session to its end that a crash left unsealed, but for the part that can be gone on
 // with, which is returned. next is the number of the next part to begin.
-func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segment.Segment, next uint32, err error) {
+func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segment.Segment, next uint32, losses []loss, err error) {
 	parts := leftovers(e)
 	next = max(e.NextSeq, 1)
 	// From the end: what was begun and has no frame is taken back (K1), its number is used again.
@@ -80,7 +118,7 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 		last := parts[len(parts)-1]
 		found, renamed, _, err := hasMedia(deps.Dir, last, n)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, nil, err
 		}
 		if found {
 			if !renamed && !(n.Seq == last.ID.Seq && n.Closed != segment.CutNone) {
@@ -90,10 +128,10 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 			break
 		}
 		if err := deps.Dir.Remove(last.Path + segment.PartSuffix); err != nil {
-			return nil, 0, err
+			return nil, 0, nil, err
 		}
 		if err := deps.Journal.Void(ctx, last.ID); err != nil {
-			return nil, 0, fmt.Errorf("void %s: %w", last.ID, err)
+			return nil, 0, nil, fmt.Errorf("void %s: %w", last.ID, err)
 		}
 		deps.Log.Info().Str("session", string(last.ID.Session)).Uint32("seq", last.ID.Seq).Msg("recovery: empty segment taken back")
 		next = last.ID.Seq
@@ -104,27 +142,38 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 		if i+1 < len(parts) {
 			later = &parts[i+1]
 		}
-		if err := settleOne(ctx, deps, seg, causeOf(deps.Dir, seg, later, n), n); err != nil {
-			return nil, 0, err
+		l, err := settleOne(ctx, deps, seg, causeOf(deps.Dir, seg, later, n), n)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		if l.frames > 0 {
+			losses = append(losses, l)
 		}
 	}
-	return open, next, nil
+	return open, next, losses, nil
 }
 
-// settleOne finishes and seals one part.
-func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note) error {
+// settleOne finishes and seals one part. What it lost is told before.
+func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note) (loss, error) {
 	done, found, err := finish(ctx, deps.Dir, seg, cause, n)
 	if err != nil {
-		return fmt.Errorf("finish %s: %w", seg.ID, err)
+		return loss{}, fmt.Errorf("finish %s: %w", seg.ID, err)
 	}
 	if !found {
 		if err := deps.Journal.Void(ctx, seg.ID); err != nil {
-			return fmt.Errorf("void %s: %w", seg.ID, err)
+			return loss{}, fmt.Errorf("void %s: %w", seg.ID, err)
 		}
-		return nil
+		return loss{}, nil
+	}
+	l := lossOf(done, n)
+	if l.frames > 0 {
+		if err := deps.Journal.Miss(ctx, l.gap); err != nil {
+			return loss{}, fmt.Errorf("write down what %s lost: %w", seg.ID, err)
+		}
+		deps.Log.Warn().Str("session", string(seg.ID.Session)).Uint32("seq", seg.ID.Seq).Dur("length", l.gap.Length).Str("why", whyPower).Msg("media is missing")
 	}
 	if err := deps.Journal.Seal(ctx, done); err != nil {
-		return fmt.Errorf("seal %s: %w", seg.ID, err)
+		return loss{}, fmt.Errorf("seal %s: %w", seg.ID, err)
 	}
 	deps.Log.Info().Str("session", string(seg.ID.Session)).Uint32("seq", seg.ID.Seq).Int64("bytes", done.Size).
 		Str("cut", string(done.Cut)).Msg("recovery: segment sealed")
@@ -132,7 +181,7 @@ func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segmen
 	case deps.Progress <- segment.Progress{ID: done.ID, Durable: done.Size, Sealed: true}:
 	default:
 	}
-	return nil
+	return l, nil
 }
 
 // causeOf is why a part ended that no one will write to any more: as it was written down, else as far as can be seen.
@@ -246,7 +295,7 @@ func (c *capture) tryAdopt(ctx context.Context) error {
 // again, the Repairer knows the last frames.
 func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	n, noted := readNote(e.State)
-	open, next, err := settle(ctx, c.deps, e, n)
+	open, next, losses, err := settle(ctx, c.deps, e, n)
 	if err != nil {
 		return nil, err
 	}
@@ -259,6 +308,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	if n.Cuts != nil {
 		s.cuts = n.Cuts
 	}
+	s.ends = n.Ends
 	s.lastSeq = next - 1
 	if open != nil && containerOf(open.Path) != ContainerFLV {
 		s.samples = true // what it holds can be recognised by nothing else
@@ -284,13 +334,18 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 			c.clerk.say("write down a gap", func(ctx context.Context) error { return c.deps.Journal.Miss(ctx, g) })
 		}
 	}
+	for _, l := range losses {
+		s.adjust.Written -= l.frames
+		s.adjust.Dropped += l.frames
+		s.gaps, s.gapTime, s.lastGap = s.gaps+1, s.gapTime+l.gap.Length, l.gap
+	}
 	state := n.Repair
 	if open != nil {
 		p, tags, err := reopen(c.deps.Dir, *open, n)
 		switch {
 		case errors.Is(err, errDamaged):
 			c.log.Error().Err(err).Str("session", string(s.session)).Uint32("seq", open.ID.Seq).Msg("recovery: part is kept as it is")
-			if err := settleOne(ctx, c.deps, *open, segment.CutRecovered, n); err != nil {
+			if _, err := settleOne(ctx, c.deps, *open, segment.CutRecovered, n); err != nil {
 				return nil, err
 			}
 			s.next, s.lastSeq = open.ID.Seq+1, open.ID.Seq
@@ -308,7 +363,11 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 			if end := p.seg.Start.Add(p.duration()); end.After(t.heard) && !end.After(time.Now()) {
 				t.heard, s.heard = end, end
 			}
-			if !noted || n.Seq != open.ID.Seq {
+			if own := noted && n.Seq == open.ID.Seq; own && p.count < n.Frames {
+				rollBack(&state, tags)
+				s.adjust.Written -= n.Frames - p.count
+				s.adjust.Dropped += n.Frames - p.count
+			} else if !own {
 				state = c.stateFrom(p, n, tail, t.heard)
 			}
 		}

@@ -72,6 +72,7 @@ type Segmenter struct {
 	lost      lost
 	last      note                     // the last one
 	cuts      map[uint32]segment.Cause // of the newest closed parts: they may not be sealed yet
+	ends      map[uint32]partEnd       // of the same ones
 	seen      time.Time                // when a video frame was written, or any frame of a room without video
 	adjust    segment.Account
 	gaps      int
@@ -413,8 +414,13 @@ func (s *Segmenter) release(cause segment.Cause) {
 	for seq := range s.cuts {
 		if seq+8 <= seg.ID.Seq {
 			delete(s.cuts, seq)
+			delete(s.ends, seq)
 		}
 	}
+	if s.ends == nil {
+		s.ends = map[uint32]partEnd{}
+	}
+	s.ends[seg.ID.Seq] = partEnd{Frames: p.count, Place: seg.Duration.Milliseconds()}
 	n := s.note(p)
 	n.Closed, n.Place = cause, seg.Duration.Milliseconds()
 	switch cause {
@@ -436,7 +442,7 @@ func (s *Segmenter) extent(p *part, size int64) segment.Extent {
 func (s *Segmenter) note(p *part) note {
 	s.last = note{
 		Version: noteVersion, Samples: s.samples, File: p.memo(), Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
-		Cuts: maps.Clone(s.cuts), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
+		Cuts: maps.Clone(s.cuts), Ends: maps.Clone(s.ends), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
 	}
 	return s.last
 }
