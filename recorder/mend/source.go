@@ -28,6 +28,9 @@ type source struct {
 // began is the wall clock that engines are told, at the begin of a file. Only differences count.
 var began = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// pace is how much media the engine gets at once.
+const pace = 40 * time.Millisecond
+
 // headOnly are the problems of an FLV whose frames are all right.
 var headOnly = map[probe.Code]bool{probe.Metadata: true, probe.Index: true, probe.Tail: true}
 
@@ -49,19 +52,7 @@ func (s *source) flv() error {
 	m := meter{}
 	var unsupported []string
 	var junk, junkAt int64 = 0, -1
-	events := func(e flv.Event) {
-		if e.Kind == flv.EventJunk {
-			if junk += e.Bytes; junkAt < 0 {
-				junkAt = e.Offset
-			}
-		}
-	}
-	stats, _, err := flv.ReadAll(io.NewSectionReader(s.file, 0, s.size), flv.DemuxerConfig{Events: events}, func(b *media.Batch) error {
-		for i := range b.Packets {
-			m.add(&b.Packets[i])
-		}
-		at = began.Add(m.total)
-		b.At = at
+	push := func(b *media.Batch) error {
 		err := r.Push(b)
 		var u *repair.Unsupported
 		switch {
@@ -70,13 +61,36 @@ func (s *source) flv() error {
 				unsupported = append(unsupported, name)
 			}
 		case errors.Is(err, repair.ErrLoop):
-		case errors.Is(err, repair.ErrFlapping):
+		case errors.Is(err, repair.ErrFlapping): // a file may change as often as it likes
 			if err := r.Disconnect(at); err != nil {
 				return err
 			}
 			r.Connect(at, "")
 		case err != nil:
 			return err
+		}
+		return nil
+	}
+	events := func(e flv.Event) {
+		if e.Kind == flv.EventJunk {
+			if junk += e.Bytes; junkAt < 0 {
+				junkAt = e.Offset
+			}
+		}
+	}
+	stats, _, err := flv.ReadAll(io.NewSectionReader(s.file, 0, s.size), flv.DemuxerConfig{Events: events}, func(b *media.Batch) error {
+		// A batch is many seconds of a small stream: what it is cut into has the time at which live it would have come.
+		piece := media.Batch{Count: b.Count}
+		for from, i := 0, 0; i < len(b.Packets); i++ {
+			m.add(&b.Packets[i])
+			if now := began.Add(m.total); now.Sub(at) >= pace || i == len(b.Packets)-1 {
+				at = now
+				piece.Packets, piece.At = b.Packets[from:i+1], at
+				if err := push(&piece); err != nil {
+					return err
+				}
+				from, piece.Count = i+1, media.Count{}
+			}
 		}
 		return s.ctx.Err()
 	})
