@@ -19,6 +19,8 @@ const (
 	hevcVPS, hevcSPS, hevcPPS, hevcFiller = 32, 33, 34, 38
 )
 
+const temporalDelimiter = 2 // OBU type of AV1
+
 // pick is the one of several tracks of a kind that is recorded.
 type pick struct {
 	set       bool
@@ -172,6 +174,15 @@ func (r *Repairer) sanitise(e *entry) bool {
 				anew = true
 			}
 		}
+	}
+	if p := e.payload(); e.codec == media.AV1 && len(p) > 0 && p[0]>>3&0x0F == temporalDelimiter {
+		n := len(r.remake(e))
+		b := codec.AV1Sample(r.remake(e), p) // MP4 has none
+		if len(b) == n {
+			return false
+		}
+		r.made(e, b)
+		anew = true
 	}
 	if anew {
 		r.resum(e)

@@ -165,6 +165,9 @@ func (r *Repairer) eachBody(f func(e *entry)) {
 	for i := range r.hold {
 		f(&r.hold[i])
 	}
+	for i := range r.early {
+		f(&r.early[i])
+	}
 	for t := range r.order.q {
 		es := r.order.q[t].all()
 		for i := range es {

@@ -91,6 +91,7 @@ type Repairer struct {
 	base  int64 // unix ms of epoch
 
 	mode      mode
+	early     []entry // sound from before the first key frame that may belong behind it
 	hold      []entry
 	holdBytes int
 	holdSince int64
@@ -252,6 +253,9 @@ func (r *Repairer) close() {
 		r.run()
 	}
 	r.drain(true)
+	r.account.PreRoll += int64(len(r.early))
+	clear(r.early)
+	r.early = r.early[:0]
 }
 
 // verdict is what there is to say against the source.
@@ -488,6 +492,10 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 	}
 	switch r.gate.pass(t, &e, r.clock.begun) {
 	case reject:
+		if !r.clock.begun && t == aud {
+			r.wait(e)
+			return
+		}
 		r.account.PreRoll++
 		return
 	case refuse:
@@ -500,6 +508,7 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 		r.clock.setAudioFrame(r.gate.audioFrame())
 		r.order.configDue = true
 		raw = 0
+		r.recall(&e)
 	case change:
 		// A new video header rides on its key frame, and older audio still sorts before it. With a new audio header
 		// all that is older comes out first, and audio from just before the key frame opens the new part.
@@ -570,6 +579,37 @@ func (r *Repairer) accept(t int, e entry, raw int64) {
 	r.drain(false)
 }
 
+const (
+	maxEarly  = 128  // tags of sound that wait for the first key frame
+	earlyTime = 1000 // ms that they may be ahead of it
+)
+
+// wait keeps sound that came before the first key frame: it may be from behind it all the same, where the tracks are
+// sent out of step.
+func (r *Repairer) wait(e entry) {
+	if len(r.early) == maxEarly {
+		r.account.PreRoll++
+		n := copy(r.early, r.early[1:])
+		r.early[n] = entry{}
+		r.early = r.early[:n]
+	}
+	r.early = append(r.early, e)
+}
+
+// recall sends the sound that waited for the first frame e on its way behind it.
+func (r *Repairer) recall(e *entry) {
+	for i := len(r.early) - 1; i >= 0; i-- {
+		if d := r.early[i].ext - e.ext; d < 0 || d > earlyTime {
+			r.account.PreRoll++
+			continue
+		}
+		r.resum(&r.early[i])
+		r.work = append(r.work, r.early[i])
+	}
+	clear(r.early)
+	r.early = r.early[:0]
+}
+
 // commit puts the new configuration in force, and with it what the sums are of: those of what came before it in this
 // connection and is still to come are made anew.
 func (r *Repairer) commit(e *entry) {
@@ -613,6 +653,7 @@ func (r *Repairer) held() (tags, bytes int64) {
 		}
 	}
 	count(r.hold)
+	count(r.early)
 	count(r.work)
 	count(r.order.q[vid].all())
 	count(r.order.q[aud].all())

@@ -522,3 +522,192 @@ func TestSumsOfSamples(t *testing.T) {
 		}
 	}
 }
+
+// Temporal delimiters of AV1 are left out: a sample of MP4 has none.
+func TestTemporalDelimiters(t *testing.T) {
+	av := av1(t)
+	with := av
+	with.units = slices.Clone(av.units)
+	for i := range with.units {
+		with.units[i].data = append([]byte{0x12, 0}, with.units[i].data...)
+	}
+	with.units = slices.Insert(with.units, 7, unit{at: 265, data: []byte{0x12, 0}})
+	g := newRig(t)
+	g.r.Connect(g.now, "")
+	g.play(packets(t, mix(tags(with, enhanced("av01", false, false)), tags(aac(86), oldSound(0xAF))), 0))
+	g.disconnect()
+	g.samples(av, av.units)
+	if a := g.r.Account(); a.Invalid != 1 {
+		t.Errorf("%+v", a)
+	}
+	g.again()
+}
+
+// C6: no header after a reconnect. What is known holds, unless the frames say otherwise.
+func TestHeaderMissingAfterAReconnect(t *testing.T) {
+	small, hevc := pictures(t, media.AVC, "closed.h264", true), pictures(t, media.HEVC, "hevc.h265", true)
+	bare := func(c clip, w wrap) []tagged { return tags(c, w)[1:] }
+	sounds := tags(aac(86), oldSound(0xAF))
+	for name, c := range map[string]struct {
+		first, second []tagged
+		parts         int
+		video         int
+	}{
+		"the same":                 {tags(small, old(7)), bare(small, old(7)), 1, 100},
+		"the same, nothing inside": {tags(pictures(t, media.HEVC, "hevc.h265", false), old(12)), bare(pictures(t, media.HEVC, "hevc.h265", false), old(12)), 1, 100},
+		"another size":             {append([]tagged{{9, 0, videoA}}, film320(2000)...), bare(small, old(7)), 2, 100},
+		"another codec":            {tags(small, old(7)), bare(hevc, old(12)), 2, 100},
+		"never one":                {bare(small, old(7)), bare(small, old(7)), 1, 100},
+		"never one, HEVC":          {bare(hevc, enhanced("hvc1", true, false)), bare(hevc, enhanced("hvc1", true, false)), 1, 100},
+		"never one, AV1":           {bare(av1(t), enhanced("av01", false, false)), bare(av1(t), old(13)), 1, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t)
+			g.r.Connect(g.now, "")
+			g.play(packets(t, mix(c.first, sounds), 0))
+			g.disconnect()
+			g.now = g.now.Add(50 * time.Millisecond)
+			g.r.Connect(g.now, "cut")
+			g.play(packets(t, later(mix(c.second, sounds[1:]), 2000), 0))
+			g.disconnect()
+			if len(g.s.configs) != c.parts || len(g.errs) > 0 {
+				t.Errorf("%d parts, want %d; %v", len(g.s.configs), c.parts, g.errs)
+			}
+			if n := len(g.s.kind(media.Video)); n != c.video {
+				t.Errorf("%d frames", n)
+			}
+			for i, x := range g.s.configs {
+				if _, err := codec.Parse(x.Video.Codec, x.Video.Payload()); err != nil {
+					t.Errorf("part %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// S10: what headers and scripts say of the time means nothing.
+func TestTimeOfHeaders(t *testing.T) {
+	fs := film(72, 8000, false)
+	for _, odd := range []int64{-48_807, 1 << 31, 77, 4_000_000_000} {
+		g := newRig(t)
+		g.r.Connect(g.now, "")
+		for at := int64(0); at < 8000; at += 1000 {
+			v, a, s := header(media.VideoConfig, videoA), header(media.AudioConfig, audioA), metadata()
+			v.DTS, a.DTS, s.DTS = int64(int32(odd)), int64(int32(odd+5)), int64(int32(odd*2))
+			g.push(v, a)
+			if at == 0 {
+				g.push(s)
+			}
+			g.live(between(fs, at, at+1000), 0, by(5000))
+		}
+		g.disconnect()
+		g.same(fs)
+		g.want(0, 0, 0)
+		g.again()
+	}
+}
+
+// S11: tracks that arrive out of step come out in step.
+func TestInterleaving(t *testing.T) {
+	fs := film(73, 10_000, false)
+	for _, late := range []int64{-150, -100, 120, 200} {
+		arrival := slices.Clone(fs)
+		slices.SortStableFunc(arrival, func(a, b frame) int {
+			at := func(f frame) int64 {
+				if f.kind == media.Audio {
+					return f.at + late
+				}
+				return f.at
+			}
+			return int(at(a) - at(b))
+		})
+		g := newRig(t)
+		g.connect("")
+		for i := range arrival {
+			g.push(arrival[i].packet(arrival[i].at))
+			if i%3 == 2 {
+				g.advance(zero.Add(time.Duration(arrival[i].at) * time.Millisecond))
+			}
+		}
+		g.disconnect()
+		g.same(fs)
+		g.want(0, 0, 0)
+		for i := 1; i < len(g.s.items); i++ {
+			if g.s.items[i].out < g.s.items[i-1].out {
+				t.Fatalf("late by %d: item %d at %d comes after %d", late, i, g.s.items[i].out, g.s.items[i-1].out)
+			}
+		}
+		g.again()
+	}
+}
+
+// S12: single time stamps that go back a little are moved, nothing else is.
+func TestTimeStampsThatGoBack(t *testing.T) {
+	fs := film(74, 20_000, false)
+	for _, back := range []int64{50, 200, 400} {
+		g := newRig(t)
+		g.connect("")
+		g.live(fs, 0, func(f frame) int64 {
+			if f.kind == media.Video && f.at%3000 == 1000 {
+				return -back
+			}
+			return 0
+		})
+		g.disconnect()
+		g.same(fs)
+		g.want(0, 0, 0)
+		g.steps()
+		if g.r.Stats().Clamped == 0 {
+			t.Errorf("back by %d: nothing was moved", back)
+		}
+		v := g.s.kind(media.Video)
+		if last := v[len(v)-1].out; last != 20_000-frameMS {
+			t.Errorf("back by %d: last frame at %d", back, last)
+		}
+		g.again()
+	}
+	// Far back, again and again (Huya: -1400): each time the clock is taken anew, and nothing is lost.
+	g := newRig(t)
+	g.connect("")
+	g.live(fs, 0, func(f frame) int64 { return -1400 * (f.at / 4000) })
+	g.disconnect()
+	g.same(fs)
+	g.steps()
+	if len(g.s.gaps) != 0 || g.s.count(repair.Clock) != 4 {
+		t.Errorf("%+v %+v", g.s.gaps, g.s.repairs)
+	}
+	g.again()
+}
+
+// D4: two pushes glued together, with the same configuration or another.
+func TestGluedPushes(t *testing.T) {
+	one, two := film(75, 8000, false), film(76, 8000, false)
+	for name, c := range map[string]struct {
+		h     []byte
+		mark  bool
+		parts int
+	}{
+		"the same header":                    {videoA, true, 1},
+		"another header":                     {videoB, true, 2},
+		"the same header, no file header":    {videoA, false, 1},
+		"another header, and no file header": {videoB, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRig(t)
+			g.connect("")
+			g.live(one, 0, by(700_000))
+			if c.mark {
+				g.push(media.Packet{Kind: media.Restart})
+			}
+			g.push(metadata(), header(media.VideoConfig, c.h), header(media.AudioConfig, audioA))
+			g.live(two, 0, by(0))
+			g.disconnect()
+			g.same(append(slices.Clone(one), two...))
+			g.steps()
+			if len(g.s.configs) != c.parts || len(g.s.gaps)+len(g.s.repairs) != 1 {
+				t.Errorf("%d parts, %+v %+v", len(g.s.configs), g.s.gaps, g.s.repairs)
+			}
+			g.again()
+		})
+	}
+}
