@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 )
 
 // ErrEncrypted says that the samples of a track are encrypted.
@@ -449,9 +450,8 @@ func parseEntry(typ code, b []byte, kind media.Kind) (t Track, refused error) {
 	}
 	switch t.Codec {
 	case media.AC3, media.EAC3, media.Opus, media.FLAC: // of these the entry often says 2 channels, or a rate that did not fit
-		c := Track{Codec: t.Codec, Config: t.Config, Timescale: 1}
-		if c.prepareAudio() == nil {
-			t.SampleRate, t.Channels = c.SampleRate, c.Channels
+		if info, err := codec.Parse(t.Codec, t.Config); err == nil {
+			t.SampleRate, t.Channels = info.SampleRate, info.Channels
 		}
 	}
 	return t, refused
@@ -549,10 +549,10 @@ func (t *Track) readESDS(b []byte) {
 		case 5:
 			if t.Codec == media.AAC {
 				t.Config = bytes.Clone(d)
-				if c, ok := parseASC(d); ok {
-					t.SampleRate = c.rate
-					if c.channels > 0 {
-						t.Channels = c.channels
+				if info, err := codec.Parse(t.Codec, d); err == nil {
+					t.SampleRate = info.SampleRate
+					if info.Channels > 0 {
+						t.Channels = info.Channels
 					}
 				}
 			}

@@ -162,6 +162,9 @@ func TestScanTellsWhatWasAdded(t *testing.T) {
 				if !bytes.Equal(sc.Writer.Head(), f.b[:f.w.HeadLen()]) {
 					t.Errorf("%s: another head", state)
 				}
+				if _, again := (&file{w: sc.Writer, b: f.b}).close(); !bytes.Equal(again, closed) {
+					t.Errorf("%s: closed after the scan it is another file", state)
+				}
 				var chain uint64
 				for i, s := range all {
 					chain = media.Chain(chain, uint64(i+1), s.Sum)
@@ -322,13 +325,13 @@ func TestSoundOfAClockOfMillisecondsIsExact(t *testing.T) {
 	}{
 		"AAC 44.1 kHz":           {mp4.Track{Codec: media.AAC, Config: []byte{0x12, 0x10}}, []byte{1}, 1024},
 		"AAC 44.1 kHz, 960":      {mp4.Track{Codec: media.AAC, Config: []byte{0x12, 0x14}}, []byte{1}, 960},
-		"HE-AAC 22.05/44.1 kHz":  {mp4.Track{Codec: media.AAC, Config: []byte{0x2B, 0x92, 0x08}}, []byte{1}, 2048},
+		"HE-AAC 22.05/44.1 kHz":  {mp4.Track{Codec: media.AAC, Config: []byte{0x2B, 0x92, 0x08, 0x00}}, []byte{1}, 2048},
 		"Opus":                   {mp4.Track{Codec: media.Opus, Config: []byte{0, 2, 1, 56, 0, 0, 0xBB, 0x80, 0, 0, 0}}, []byte{0xFC, 0}, 960},
 		"AC-3":                   {mp4.Track{Codec: media.AC3, Config: []byte{0x10, 0x11, 0x40}}, []byte{1}, 1536},
 		"MP3":                    {mp4.Track{Codec: media.MP3, SampleRate: 44_100, Channels: 2}, []byte{0xFF, 0xFB, 0x90, 0}, 1152},
 		"MP3 of MPEG-2":          {mp4.Track{Codec: media.MP3, SampleRate: 22_050, Channels: 2}, []byte{0xFF, 0xF3, 0x90, 0}, 576},
 		"G.711":                  {mp4.Track{Codec: media.PCMA}, make([]byte, 8*33), 264},
-		"E-AC-3 of three blocks": {mp4.Track{Codec: media.EAC3, Config: []byte{0, 0x20, 0x0F, 0, 0}, SampleRate: 48_000}, []byte{0x0B, 0x77, 0, 2, 0x24, 0}, 768},
+		"E-AC-3 of three blocks": {mp4.Track{Codec: media.EAC3, Config: []byte{0, 0x20, 0x0F, 0, 0}, SampleRate: 48_000}, []byte{0x0B, 0x77, 0, 3, 0x24, 0x80, 0, 0}, 768},
 	} {
 		f := create(t, mp4.Config{Audio: &c.track})
 		rate := int64(f.w.Config().Audio.SampleRate)

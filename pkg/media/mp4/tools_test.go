@@ -159,26 +159,27 @@ type packet struct {
 func packets(t testing.TB, path string) (all [2][]packet) {
 	t.Helper()
 	zero := int64(1 << 62)
-	for i, stream := range []string{"v", "a"} {
-		out, errs := run(t, "ffprobe", "-v", "warning", "-select_streams", stream, "-show_entries", "packet=pts_time,dts_time,flags,size", "-of", "csv=p=0", path)
-		for line := range strings.Lines(errs) {
-			if !strings.Contains(line, "Found duplicated MOOV Atom") {
-				t.Errorf("ffprobe complains about %s: %s", filepath.Base(path), line)
-			}
+	out, errs := run(t, "ffprobe", "-v", "warning", "-show_entries", "packet=codec_type,pts_time,dts_time,flags,size", "-of", "csv=p=0", path)
+	for line := range strings.Lines(errs) {
+		if !strings.Contains(line, "Found duplicated MOOV Atom") {
+			t.Errorf("ffprobe complains about %s: %s", filepath.Base(path), line)
 		}
-		for _, line := range strings.Fields(out) {
-			f := strings.SplitN(line, ",", 3)
-			micro := func(s string) int64 {
-				v, err := strconv.ParseFloat(s, 64)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return int64(math.Round(v * 1e6))
+	}
+	for _, line := range strings.Fields(out) {
+		f := strings.SplitN(line, ",", 4)
+		micro := func(s string) int64 {
+			v, err := strconv.ParseFloat(s, 64)
+			if err != nil {
+				t.Fatal(err)
 			}
-			p := packet{micro(f[0]), micro(f[1]), f[2]}
-			zero = min(zero, p.pts)
-			all[i] = append(all[i], p)
+			return int64(math.Round(v * 1e6))
 		}
+		p, i := packet{micro(f[1]), micro(f[2]), f[3]}, 0
+		if f[0] == "audio" {
+			i = 1
+		}
+		zero = min(zero, p.pts)
+		all[i] = append(all[i], p)
 	}
 	for i := range all {
 		for j := range all[i] {
@@ -293,7 +294,7 @@ func TestToolsSeeTracksWhereTheyAre(t *testing.T) {
 		"picture later":       later(true, 900*time.Millisecond),
 		"sound 70 ms earlier": earlier,
 	} {
-		for when, at := range map[string]int{"at once": 0, "behind the first sample": 1, "behind ten": 10, "at the end": len(samples)} {
+		for when, at := range map[string]int{"at once": 0, "behind the first sample": 1, "at the end": len(samples)} {
 			w, err := mp4.NewWriter(whole.cfg)
 			if err != nil {
 				t.Fatal(err)
