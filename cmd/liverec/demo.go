@@ -65,7 +65,7 @@ func demo(c *cli.Context, std streams) error {
 		return fmt.Errorf("open the demo's room: %w", err)
 	}
 	defer srv.Close()
-	watch, err := findRoom(srv.URL)
+	watch, err := findRoom(srv.URL, opt)
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/naming"
+	"github.com/liverec/liverec/recorder"
 )
 
 // env is the variable that stands for a flag.
@@ -61,7 +63,9 @@ func recordFlags() []cli.Flag {
 		destFlag(),
 		text("segment", "15m", "media time of a part"),
 		text("max-size", "4GiB", "a part never grows beyond it"),
-		text("quality", "auto", "auto, best or worst; a room of site direct has one quality"),
+		text("quality", "auto", "best, worst, a height (720), a name that the room offers, or auto: the best that line and disk keep up with"),
+		text("container", "auto", "flv, mp4, ts, or auto: FLV for H.264 and AAC that come as FLV, MP4 for everything else"),
+		text("ads", "skip", "skip: a stretch that a playlist marks as advertising is left out and is a gap; keep: it is recorded"),
 		toggle("once", "exit after one broadcast has ended and everything is verified and freed"),
 		text("grace", "60s", "how long a source may be away before the broadcast counts as ended"),
 		text("name", naming.DefaultName, "remote folder of a broadcast; fields: {site} {room} {streamer} {title} {date} {time}"),
@@ -91,6 +95,8 @@ type options struct {
 	segment time.Duration
 	maxSize int64
 	quality string
+	holder  recorder.Container
+	ads     bool // are kept
 	once    bool
 	grace   time.Duration
 	name    naming.Template
@@ -179,11 +185,18 @@ func recording(c *cli.Context) (options, error) {
 	if o.grace, err = duration(c, "grace", 0, 7*24*time.Hour); err != nil {
 		return o, err
 	}
-	o.quality = c.String("quality")
-	switch o.quality {
-	case "auto", "best", "worst":
+	if o.quality = strings.TrimSpace(c.String("quality")); o.quality == "" || strings.ContainsFunc(o.quality, unicode.IsControl) {
+		return o, usagef("%s: %q is no quality; use auto, best, worst, a height such as 720, or a name that liverec probe shows", label(c, "quality"), clip(o.quality))
+	}
+	if o.holder = recorder.Container(c.String("container")); o.holder.Check() != nil || o.holder == "" {
+		return o, usagef("%s: %q is not a container; use auto, flv, mp4 or ts", label(c, "container"), clip(string(o.holder)))
+	}
+	switch ads := c.String("ads"); ads {
+	case "skip":
+	case "keep":
+		o.ads = true
 	default:
-		return o, usagef("%s: %q: a room of site direct has one quality; use auto", label(c, "quality"), clip(o.quality))
+		return o, usagef("%s: %q is neither skip nor keep", label(c, "ads"), clip(ads))
 	}
 	if o.name, err = naming.Parse(c.String("name")); err != nil {
 		return o, usagef("%s: %v", label(c, "name"), err)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pkg/failure"
@@ -62,13 +63,13 @@ func probe(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	w, err := findRoom(c.Args().First())
+	w, err := findRoom(c.Args().First(), options{})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Context, 30*time.Second)
 	defer cancel()
-	live, err := w.resolver.Resolve(ctx, w.room)
+	live, err := w.resolver(zerolog.Nop(), nil).Resolve(ctx, w.room)
 	other, isOther := errors.AsType[*direct.UnsupportedError](err)
 	isHLS := isOther && other.Content == flv.HLSContent
 	if err != nil && !isHLS {

@@ -7,12 +7,14 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/liverec/liverec/pipeline"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/site/direct"
 	"github.com/liverec/liverec/uploader/dest"
 )
@@ -28,7 +30,7 @@ func record(c *cli.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	watch, err := findRoom(c.Args().First())
+	watch, err := findRoom(c.Args().First(), opt)
 	if err != nil {
 		return err
 	}
@@ -44,21 +46,25 @@ func record(c *cli.Context, std streams) error {
 
 // watched is a room with the one who knows whether it is live.
 type watched struct {
-	room     segment.Room
-	resolver recorder.Resolver
+	room segment.Room
+	// resolver makes that one. pressed says whether the disk runs short; nil: it never does.
+	resolver func(log zerolog.Logger, pressed func() bool) recorder.Resolver
 }
 
 // findRoom finds the site of an address, or says which sites there are.
-func findRoom(raw string) (watched, error) {
+func findRoom(raw string, opt options) (watched, error) {
 	room, err := direct.Check(raw)
 	if err != nil {
 		return watched{}, usagef("%v", err)
 	}
-	r, err := direct.New(direct.Config{URL: raw})
-	if err != nil {
-		return watched{}, usagef("%v", err)
-	}
-	return watched{room, r}, nil
+	hosts := &fetch.Hosts{}
+	return watched{room, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
+		r, err := direct.New(direct.Config{URL: raw, Quality: opt.quality, Ads: opt.ads, Hosts: hosts, Pressed: pressed, Log: log})
+		if err != nil {
+			panic(fmt.Sprintf("an address that was checked cannot be used: %v", err)) // New refuses what Check refuses, nothing else
+		}
+		return r
+	}}, nil
 }
 
 // runRecord is `record` and `demo`: it opens the house, records until it is over or told to stop, and says how it went.

@@ -82,9 +82,11 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 	s.st = pipeline.Stages{Transport: s.transport, Control: s.control, Reclaim: rec, Ladder: s.ladder, Ledger: h.led}
 	for i, w := range rooms {
 		s.st.Captures = append(s.st.Captures, func(out chan<- segment.Progress) (pipeline.Capture, error) {
+			log := h.log.With().Str("room", w.room.Name).Logger()
+			res := w.resolver(log, func() bool { return s.ladder.State().Rung != pipeline.DiskOK })
 			r, err := recorder.New(recorder.Config{Room: w.room, Segment: h.opt.segment, MaxSize: h.opt.maxSize, Grace: max(h.opt.grace, time.Nanosecond),
-				Once: h.opt.once, DiskFloor: 2 * h.opt.stopFree},
-				recorder.Deps{Resolver: w.resolver, Journal: h.led, Dir: h.dir, Progress: out, Log: h.log, Name: h.remoteName,
+				Container: h.opt.holder, Once: h.opt.once, DiskFloor: 2 * h.opt.stopFree},
+				recorder.Deps{Resolver: res, Journal: h.led, Dir: h.dir, Progress: out, Log: h.log, Name: h.remoteName,
 					Free: func() (int64, error) { sp, err := measure(); return sp.Free, err }})
 			s.recorders[i] = r
 			return r, err

@@ -47,8 +47,8 @@ func (k *HLSKit) must(c HLSCut) *HLSMedia {
 	return m
 }
 
-// run makes list entries of media, named from a number on.
-func run(m *HLSMedia, from int) []*HLSSegment {
+// Entries makes list entries of media, named from a number on.
+func Entries(m *HLSMedia, from int) []*HLSSegment {
 	var out []*HLSSegment
 	for i, b := range m.Segs {
 		out = append(out, &HLSSegment{Name: fmt.Sprintf("seg%d.%s", from+i, m.Ext), Body: b, Init: m.Init})
@@ -99,7 +99,7 @@ func HLSScenarios() []HLSScenario {
 		c.Length, c.First, c.Offset = scenario/2, first, offset
 		return c
 	}
-	plain := func(k *HLSKit) HLSConfig { return HLSConfig{Segments: run(k.must(ts), 0)} }
+	plain := func(k *HLSKit) HLSConfig { return HLSConfig{Segments: Entries(k.must(ts), 0)} }
 	fault := func(f func(q HLSRequest) HLSAnswer) func(k *HLSKit) HLSConfig {
 		return func(k *HLSKit) HLSConfig { c := plain(k); c.Fault = f; return c }
 	}
@@ -131,14 +131,14 @@ func HLSScenarios() []HLSScenario {
 	}
 	return []HLSScenario{
 		{Name: "sound TS", Make: plain},
-		{Name: "sound fMP4", Make: func(k *HLSKit) HLSConfig { return HLSConfig{Segments: run(k.must(mp4), 0)} }},
+		{Name: "sound fMP4", Make: func(k *HLSKit) HLSConfig { return HLSConfig{Segments: Entries(k.must(mp4), 0)} }},
 		{Name: "dates", Make: func(k *HLSKit) HLSConfig { return date(plain(k)) }},
 		{Name: "sequence restart, new names", Cuts: 1, Make: func(k *HLSKit) HLSConfig {
-			c := HLSConfig{Segments: append(run(k.must(half(ts, 0, 0)), 0), run(k.must(half(ts, 450, 0)), 1000)...)}
+			c := HLSConfig{Segments: append(Entries(k.must(half(ts, 0, 0)), 0), Entries(k.must(half(ts, 450, 0)), 1000)...)}
 			return restart(c, len(k.must(half(ts, 0, 0)).Segs))
 		}},
 		{Name: "sequence restart, old names, dates", Make: func(k *HLSKit) HLSConfig {
-			c := HLSConfig{Segments: append(run(k.must(half(ts, 0, 0)), 0), run(k.must(half(ts, 450, 0)), 0)...)}
+			c := HLSConfig{Segments: append(Entries(k.must(half(ts, 0, 0)), 0), Entries(k.must(half(ts, 450, 0)), 0)...)}
 			return restart(date(c), len(k.must(half(ts, 0, 0)).Segs))
 		}},
 		{Name: "segment 404 for 3 s", Make: fault(func(q HLSRequest) HLSAnswer {
@@ -202,11 +202,11 @@ func HLSScenarios() []HLSScenario {
 			}
 		}())},
 		{Name: "clock jumps without a word", Make: func(k *HLSKit) HLSConfig {
-			return HLSConfig{Segments: append(run(k.must(half(ts, 0, 0)), 0), run(k.must(half(ts, 450, time.Hour)), 8)...)}
+			return HLSConfig{Segments: append(Entries(k.must(half(ts, 0, 0)), 0), Entries(k.must(half(ts, 450, time.Hour)), 8)...)}
 		}},
 		{Name: "discontinuity, clock begins anew", Make: func(k *HLSKit) HLSConfig {
 			a := k.must(half(ts, 0, time.Hour))
-			c := HLSConfig{Segments: append(run(a, 0), run(k.must(half(ts, 450, 0)), 8)...)}
+			c := HLSConfig{Segments: append(Entries(a, 0), Entries(k.must(half(ts, 450, 0)), 8)...)}
 			at(c, len(a.Segs)).Before = []string{"#EXT-X-DISCONTINUITY"}
 			return c
 		}},
@@ -219,19 +219,19 @@ func HLSScenarios() []HLSScenario {
 		}},
 		{Name: "clock wraps at 33 bits", Make: func(k *HLSKit) HLSConfig {
 			const turn = (1 << 33) * time.Second / 90_000
-			return HLSConfig{Segments: run(k.must(HLSCut{Length: scenario, Offset: turn - 13*time.Second}), 0)}
+			return HLSConfig{Segments: Entries(k.must(HLSCut{Length: scenario, Offset: turn - 13*time.Second}), 0)}
 		}},
 		{Name: "picture size changes, TS", Cuts: 1, Make: func(k *HLSKit) HLSConfig {
 			a, small := k.must(half(ts, 0, 0)), half(ts, 450, 15*time.Second)
 			small.Small = true
-			c := HLSConfig{Segments: append(run(a, 0), run(k.must(small), 8)...)}
+			c := HLSConfig{Segments: append(Entries(a, 0), Entries(k.must(small), 8)...)}
 			at(c, len(a.Segs)).Before = []string{"#EXT-X-DISCONTINUITY"}
 			return c
 		}},
 		{Name: "picture size changes, fMP4", Cuts: 1, Make: func(k *HLSKit) HLSConfig {
 			a, small := k.must(half(mp4, 0, 0)), half(mp4, 450, 15*time.Second)
 			small.Small = true
-			c := HLSConfig{Segments: append(run(a, 0), run(k.must(small), 8)...)}
+			c := HLSConfig{Segments: append(Entries(a, 0), Entries(k.must(small), 8)...)}
 			at(c, len(a.Segs)).Before = []string{"#EXT-X-DISCONTINUITY"}
 			return c
 		}},

@@ -2,7 +2,6 @@ package hls
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -19,6 +18,11 @@ type Choice struct {
 	// recording; without, its sound is inside the variant's segments.
 	Audio []Rendition
 }
+
+// QualityError says that a playlist does not offer what was asked for.
+type QualityError struct{ What string }
+
+func (e *QualityError) Error() string { return "choose a quality: " + e.What }
 
 // Separate reports whether sound comes in a playlist of its own: whoever records the variant alone has silent video.
 func (c Choice) Separate() bool {
@@ -62,7 +66,7 @@ func Choose(m *Master, quality string) (Choice, error) {
 		among = all
 	}
 	if len(among) == 0 {
-		return Choice{}, errors.New("choose a quality: the playlist offers none that can be opened")
+		return Choice{}, &QualityError{"the playlist offers none that can be opened"}
 	}
 	var v Variant
 	switch q := strings.ToLower(strings.TrimSpace(quality)); q {
@@ -79,11 +83,11 @@ func Choose(m *Master, quality string) (Choice, error) {
 		switch {
 		case q == "audio":
 			if among = keep(all, Variant.AudioOnly); len(among) == 0 {
-				return Choice{}, errors.New("choose a quality: no variant is sound alone")
+				return Choice{}, &QualityError{"no variant is sound alone"}
 			}
 			v = best(among)
 		case err != nil || height <= 0:
-			return Choice{}, fmt.Errorf("choose a quality: no variant is called %q", quality)
+			return Choice{}, &QualityError{fmt.Sprintf("no variant is called %q", quality)}
 		default:
 			if fits := keep(among, func(v Variant) bool { return v.Height <= height }); len(fits) > 0 {
 				v = best(fits)

@@ -6,6 +6,7 @@
 package direct
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/media/hls"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/hlspull"
+	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/httpflv"
 )
 
@@ -71,7 +77,7 @@ func parse(raw string) (address, error) {
 		if u.Opaque != "" { // host:port/path without a scheme
 			return a, noScheme(rest)
 		}
-		return a, fmt.Errorf("%q is a scheme that nothing here can open; use http:// or https:// (site %q: any URL that answers with FLV)", u.Scheme, Name)
+		return a, fmt.Errorf("%q is a scheme that nothing here can open; use http:// or https:// (site %q: any URL that answers with FLV or HLS)", u.Scheme, Name)
 	case u.Hostname() == "":
 		return a, errors.New("the URL names no host; it looks like http://host/live.flv")
 	}
@@ -176,6 +182,13 @@ type Config struct {
 	URL    string      // as the user wrote it, with its secrets
 	Header http.Header // User-Agent, Referer, Cookie … of the user's choice
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	// The rest is for HLS.
+	Quality string       // as hls.Choose has it; "" or "auto": steps down and up with the line
+	Ads     bool         // record what a playlist marks as advertising
+	Hosts   *fetch.Hosts // remembers hosts that did badly; nil: nobody does
+	Pressed func() bool  // the disk does not keep up; nil: it always does
+	Log     zerolog.Logger
 }
 
 // Resolver opens the URL of one room. Being live and being open are one thing here.
@@ -204,28 +217,33 @@ func New(cfg Config) (*Resolver, error) {
 func (r *Resolver) Every() time.Duration { return r.every }
 
 // Resolve tries the URL with one GET. FLV means on air, and the Source in the answer is that very connection, its first
-// bytes included. 404 and 410 are the server's own word that nothing is being sent. Any other answer, and none, is an
-// error: it says nothing about the room.
+// bytes included. A playlist means on air if the playlist of the chosen quality can be had too. 404 and 410 are the
+// server's own word that nothing is being sent. Any other answer, and none, is an error: it says nothing about the room.
 func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, error) {
 	if r.addr.forced == flv.HLSContent {
-		return recorder.Live{}, unsupported(flv.HLSContent)
+		return r.playlist(ctx)
 	}
 	src, err := httpflv.Open(ctx, httpflv.Config{URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial})
 	if err == nil {
-		return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src}, nil
+		switch r.cfg.Quality {
+		case "", "auto", "best", "worst":
+			return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src}, nil
+		}
+		src.Close()
+		return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Hint: "Leave out --quality, or name the room's HLS address.",
+			Err: fmt.Errorf("an FLV address has one quality, which is not called %q", r.cfg.Quality)}
 	}
 	if e, ok := errors.AsType[*httpflv.StatusError](err); ok {
-		switch {
-		case e.Code == http.StatusNotFound || e.Code == http.StatusGone:
-			return recorder.Live{Presence: recorder.Offline, Confirmed: true, Why: e.Status}, nil
-		case e.Code == http.StatusTooManyRequests || e.Code == http.StatusServiceUnavailable:
-			return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.Throttled, Err: err}
-		}
-		return recorder.Live{}, fmt.Errorf("open stream: %w", err)
+		return answered(e.Code, e.Status, err)
 	}
 	if e, ok := errors.AsType[*httpflv.ContentError](err); ok {
 		switch e.Content {
-		case flv.HLSContent, flv.MPEGTSContent, flv.MP4Content:
+		case flv.HLSContent:
+			if r.addr.forced == flv.UnknownContent {
+				return r.playlist(ctx)
+			}
+			return recorder.Live{}, unsupported(e.Content)
+		case flv.MPEGTSContent, flv.MP4Content:
 			return recorder.Live{}, unsupported(e.Content)
 		}
 		return recorder.Live{}, fmt.Errorf("open stream: %w", err)
@@ -233,14 +251,50 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	return recorder.Live{}, err
 }
 
+// playlist opens HLS.
+func (r *Resolver) playlist(ctx context.Context) (recorder.Live, error) {
+	src, err := hlspull.New(hlspull.Config{
+		URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial, Quality: cmp.Or(r.cfg.Quality, "auto"), Ads: r.cfg.Ads,
+		Hosts: r.cfg.Hosts, Pressed: r.cfg.Pressed, Log: r.cfg.Log,
+	})
+	if err != nil {
+		return recorder.Live{}, fmt.Errorf("open stream: %w", err)
+	}
+	if err = src.Open(ctx); err == nil && len(src.Qualities()) > 0 { // else Open had the list itself
+		_, err = src.List(ctx)
+	}
+	if err == nil {
+		return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src}, nil
+	}
+	src.Close()
+	if e, ok := errors.AsType[*fetch.StatusError](err); ok {
+		return answered(e.Code, e.Error(), err)
+	}
+	if _, ok := errors.AsType[*hls.QualityError](err); ok {
+		return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Err: err, Hint: "liverec probe shows what there is."}
+	}
+	return recorder.Live{}, fmt.Errorf("open stream: %w", err)
+}
+
+// answered says what a refusal means.
+func answered(code int, status string, err error) (recorder.Live, error) {
+	switch code {
+	case http.StatusNotFound, http.StatusGone:
+		return recorder.Live{Presence: recorder.Offline, Confirmed: true, Why: status}, nil
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.Throttled, Err: err}
+	}
+	return recorder.Live{}, fmt.Errorf("open stream: %w", err)
+}
+
 // UnsupportedError is media that this version does not record.
 type UnsupportedError struct{ Content flv.Content }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("the URL answers with %s; this version records FLV only", e.Content)
+	return fmt.Sprintf("the URL answers with %s; FLV and HLS are recorded", e.Content)
 }
 
 func unsupported(c flv.Content) error {
 	return &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Err: &UnsupportedError{Content: c},
-		Hint: "Use the room's FLV address, if it has one."}
+		Hint: "Use the room's FLV or HLS address, if it has one."}
 }

@@ -126,7 +126,6 @@ func TestResolveAnswers(t *testing.T) {
 		{"page", 200, "<!DOCTYPE html><title>hello</title>", false, "HTML", false},
 		{"json", 200, `{"code":-400}`, false, `JSON instead of FLV: "{\"code\":-400}"`, false},
 		{"nothing", 200, "", false, "nothing", false},
-		{"playlist", 200, "\xef\xbb\xbf\n#EXTM3U\n#EXTINF:2,\na.ts\n", false, "HLS", true},
 		{"ts", 200, strings.Repeat("G"+strings.Repeat("x", 187), 4), false, "MPEG-TS", true},
 		{"mp4", 200, "\x00\x00\x00\x18ftypisom" + strings.Repeat("\x00", 600), false, "MP4", true},
 		{"escape codes", 200, "\x1b[2J\x1b[31mowned", false, "1b 5b", false},
@@ -161,6 +160,87 @@ func TestResolveAnswers(t *testing.T) {
 				t.Errorf("%T", err)
 			}
 		})
+	}
+}
+
+// A playlist is a room as well: it is on air if what it leads to can be had.
+func TestResolvePlaylist(t *testing.T) {
+	const (
+		media  = "\xef\xbb\xbf\n#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n"
+		master = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=640x360,NAME=\"low\"\nlow.m3u8\n"
+	)
+	for _, c := range []struct {
+		name, quality, body string
+		status              int    // of the media playlist
+		offline             string // why; else on air
+		err                 string
+		person              bool
+	}{
+		{"media playlist", "", media, 200, "", "", false},
+		{"multivariant playlist", "", master, 200, "", "", false},
+		{"by name", "low", master, 200, "", "", false},
+		{"nothing behind it", "", master, 404, "404 Not Found", "", false},
+		{"not now", "", master, 503, "", "503", false},
+		{"no such quality", "source", master, 200, "", `no variant is called "source"`, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.URL.Path == "/low.m3u8" {
+					w.WriteHeader(c.status)
+					io.WriteString(w, media)
+					return
+				}
+				io.WriteString(w, c.body)
+			}))
+			defer srv.Close()
+			r, err := direct.New(direct.Config{URL: srv.URL + "/room.m3u8?token=hush", Quality: c.quality})
+			if err != nil {
+				t.Fatal(err)
+			}
+			live, err := r.Resolve(t.Context(), segment.Room{})
+			switch {
+			case c.err != "":
+				if err == nil || !strings.Contains(err.Error(), c.err) || (failure.KindOf(err) == failure.NeedsHuman) != c.person {
+					t.Errorf("%+v, %v", live, err)
+				}
+			case c.offline != "":
+				if err != nil || live.Presence != recorder.Offline || !live.Confirmed || live.Why != c.offline {
+					t.Errorf("%+v, %v", live, err)
+				}
+			default:
+				if err != nil || live.Presence != recorder.OnAir {
+					t.Fatalf("%+v, %v", live, err)
+				}
+				if _, ok := live.Source.(recorder.Numbered); !ok {
+					t.Errorf("%T numbers nothing", live.Source)
+				}
+				live.Source.Close()
+			}
+			if err != nil && strings.Contains(err.Error(), "hush") {
+				t.Errorf("%q", err)
+			}
+		})
+	}
+}
+
+// One connection has one quality: asking for another one has no effect, and is refused.
+func TestResolveQualityOfFLV(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00")
+	}))
+	defer srv.Close()
+	for quality, ok := range map[string]bool{"auto": true, "best": true, "worst": true, "720p": false} {
+		r, err := direct.New(direct.Config{URL: srv.URL + "/a.flv", Quality: quality})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := r.Resolve(t.Context(), segment.Room{})
+		if ok != (err == nil) || !ok && failure.KindOf(err) != failure.NeedsHuman {
+			t.Errorf("%s: %+v, %v", quality, live, err)
+		}
+		if live.Source != nil {
+			live.Source.Close()
+		}
 	}
 }
 
