@@ -242,7 +242,7 @@ func (d *Demuxer) cut(final bool) {
 				break
 			}
 			// Either something else follows this packet, or it is short and the next one begins inside it.
-			if n := torn(b); n > 0 {
+			if n := d.torn(b); n > 0 {
 				d.count.Junk += int64(n)
 				at += n
 				continue
@@ -275,10 +275,14 @@ func findSync(b []byte, final bool) (n int, ok, wait bool) {
 	}
 }
 
-// torn reports where inside the packet at the begin of b another one begins.
-func torn(b []byte) int {
+// torn reports where inside the packet at the begin of b another one begins, of a PID that is known.
+func (d *Demuxer) torn(b []byte) int {
 	for n := 1; n < packetSize; n++ {
-		if b[n] == syncByte && len(b) > n+packetSize && b[n+packetSize] == syncByte && (len(b) <= n+2*packetSize || b[n+2*packetSize] == syncByte) {
+		if b[n] != syncByte || len(b) <= n+packetSize || b[n+packetSize] != syncByte || len(b) > n+2*packetSize && b[n+2*packetSize] != syncByte {
+			continue
+		}
+		pid := int(binary.BigEndian.Uint16(b[n+1:]) & 0x1FFF)
+		if b[n+1]&0x80 == 0 && b[n+3]&0x30 != 0 && (pid == nullPID || d.pids[pid] != pidNone) {
 			return n
 		}
 	}

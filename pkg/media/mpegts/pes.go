@@ -147,18 +147,14 @@ func (d *Demuxer) readHead(s *stream) {
 		d.giveUp(s)
 		return
 	}
+	pts, dts, ok := times(h)
+	if s.sets != nil && (ok || len(s.body) == 0) { // without a time it goes on with the unit
+		d.endUnit(s)
+		s.open = true
+	}
 	s.left = -1
 	if n := int(binary.BigEndian.Uint16(h[4:])); n > 0 {
 		s.left = max(0, n-(len(h)-6))
-	}
-	pts, dts, ok := times(h)
-	if s.sets != nil {
-		if !ok && len(s.body) > 0 { // goes on with the unit
-			return
-		}
-		left := s.left
-		d.endUnit(s)
-		s.open, s.left = true, left
 	}
 	s.from = len(s.body)
 	if ok {
