@@ -17,13 +17,20 @@
 // # What comes out
 //
 // Sink.Config before the first media and before the media of each new configuration (a new part begins there),
-// Sink.Media in writing order, Sink.Gap and Sink.Repair between the two items they belong between.
+// Sink.Media in writing order, Sink.Gap and Sink.Repair between the two items they belong between. Any codec that MP4
+// can hold is taken; another comes back from Push as Unsupported, by name.
 //
 // # Stages
 //
+//	sanitise       bodies are brought into the form in which they are written: lengths for start codes, no absurd
+//	               composition time, no temporal delimiters, no filler where that is asked for. One of several tracks of
+//	               a kind is recorded, the one with the lowest number; the others count as invalid.
+//	configure      a header that nobody sends is made: of MP3, AC-3 and G.711, which have none; of parameter sets and
+//	               sequence headers in key frames, where no header came or its picture size is not theirs.
 //	header gate    the same header again is dropped; a header that means the same replaces the old one in silence;
 //	               another one takes effect at the next key frame, as Sink.Config; before that, media which only it
 //	               explains is pre-roll. The last of several headers wins.
+//	key frames     one is where a decoder can start, whatever the source flags: see below.
 //	start          before anything was written, up to HeaderWait is spent on learning the headers of both tracks;
 //	               video before the first key frame is pre-roll, and so is audio from before it.
 //	seam           where the stream begins anew (a connection, a second file header, a second script, an end mark, a
@@ -52,6 +59,9 @@
 //
 // However it was decided, the first new frame of the master track shows what is missing before it.
 //
+// Sums are taken after sanitising, not before: what is done to a body depends on nothing but the body and the header in
+// force, so two copies stay two copies; and a process that was started anew knows only what is in the file.
+//
 // Inside a connection nothing is a duplicate as long as its clock goes on: a film that is shown again is new media.
 //
 // # A source that repeats itself
@@ -61,6 +71,28 @@
 // the same order, with no new sound in them. The latter is written, since it may be a looped film, and a Repair tells
 // it; so the next verdict takes twice the time, up to 10 min, until a minute of something new came. Each connection is
 // judged from its begin.
+//
+// # Where a decoder can start
+//
+// The Demuxer looks into frames that are flagged as key frames: an IDR, an IRAP picture, a recovery point; the frame
+// header of AV1 and VP9. What is only flagged is no place to begin or to cut as long as there are real ones. A
+// beginning waits for the second flagged frame at the most, so it costs one group of pictures; later a flagged frame
+// counts after 600 frames without a real one, and where nothing is flagged, a real one counts unflagged. So Item.Key is
+// all that whoever cuts need ask.
+//
+// # Sums
+//
+// In an FLV part the tag is what is kept, in MP4 the sample is. So the sum of an item is of the whole body as long as
+// all that is recorded is H.264 and AAC as FLV of old has them, else of the payload; Config.Samples makes it payloads
+// throughout. A tail that is read back from a part has the sums of its kind of file, and meets the same.
+//
+// # What is left to others, or undone
+//
+// Losses that a source hides by new time stamps (frame numbers would tell) are not looked for. The duration of a part
+// against the wall, the pace of a source and the choice of hosts are of whoever connects. No sound is made up where
+// none comes.
+//
+// Which test holds which fault of the catalogue says catalogue_test.go.
 //
 // # Gap or repair
 //

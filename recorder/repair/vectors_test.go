@@ -610,24 +610,20 @@ func TestTimeOfHeaders(t *testing.T) {
 // S11: tracks that arrive out of step come out in step.
 func TestInterleaving(t *testing.T) {
 	fs := film(73, 10_000, false)
-	for _, late := range []int64{-150, -100, 120, 200} {
-		arrival := slices.Clone(fs)
-		slices.SortStableFunc(arrival, func(a, b frame) int {
-			at := func(f frame) int64 {
-				if f.kind == media.Audio {
-					return f.at + late
-				}
-				return f.at
+	for _, late := range []int64{-250, -120, 120, 250} {
+		at := func(f frame) int64 { // when it arrives
+			if f.kind == media.Audio {
+				return f.at + max(late, 0)
 			}
-			return int(at(a) - at(b))
-		})
+			return f.at + max(-late, 0)
+		}
+		arrival := slices.Clone(fs)
+		slices.SortStableFunc(arrival, func(a, b frame) int { return int(at(a) - at(b)) })
 		g := newRig(t)
 		g.connect("")
-		for i := range arrival {
-			g.push(arrival[i].packet(arrival[i].at))
-			if i%3 == 2 {
-				g.advance(zero.Add(time.Duration(arrival[i].at) * time.Millisecond))
-			}
+		for _, f := range arrival {
+			g.advance(zero.Add(time.Duration(at(f)) * time.Millisecond))
+			g.push(f.packet(f.at))
 		}
 		g.disconnect()
 		g.same(fs)

@@ -20,9 +20,35 @@
 // belong into the reader.
 //
 //	func Sniff(b []byte) Content
-//	func Classify(typ byte, body []byte) Class        // kind, codec, key flag, composition time of one body
+//	func Classify(typ byte, body []byte) Class        // kind, codec, key flag, composition time, place of the data of one body
 //	func CodecName(typ byte, body []byte) string      // for refusing by name: "HEVC (Enhanced FLV hvc1)"
 //	func Sum(typ byte, body []byte) uint64            // media.Packet.Sum
+//	func KeyFlag(body []byte) bool                    // what the source says; media.Packet.Key is what is true
+//	func IsPlain(typ byte, body []byte) bool          // H.264 or AAC that can stand in an FLV part as it is
+//
+// A file of any origin, however broken, is read by
+//
+//	stats, count, err := flv.ReadAll(r, flv.DemuxerConfig{Events: …}, func(b *media.Batch) error { … })
+//
+// which never gives up before the end. Of the packets the caller keeps what it copies.
+//
+// # Enhanced FLV and its relatives
+//
+// All of versions 1 and 2 is read, and the private codec numbers: HEVC 12, AV1 13, Opus 13. media.Packet.Lead is set so
+// that Payload is the sample or the record alone, whatever stands before it. Two records come as their sender has them
+// and not as MP4 has them: OpusHead and the STREAMINFO of FLAC (codec.BuildOpus, codec.BuildFLAC).
+//
+// Of a tag with several tracks track 0 is kept, or the first one where there is no 0: Body is cut to end with its data,
+// Sum is of that, and the others are counted (Stats.OtherTracks) and named once (EventTracks). Track 0 is what the
+// standard calls the default, and a recorder that writes one picture and one sound has no use for the rest. Tags with
+// one track each all become packets with their Track; who receives them chooses.
+//
+// A metadata tag of a video track (colours) is a media.Script with a codec. Nanosecond offsets of ModEx are passed over:
+// they are below the clock of the format. An empty sound tag is silence, which needs no packet to be kept: it is
+// media.Invalid and no event. VVC and VP8 are named and left to the receiver to refuse.
+//
+// media.Packet.Key of a flagged frame is checked against its data (EventFalseKey); an unflagged frame is never looked
+// into, for a player would not start there either.
 //
 // # Codec configuration
 //
