@@ -3,6 +3,7 @@ package hlspull
 import (
 	"encoding/json"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -39,7 +40,9 @@ type emitter struct {
 	count  *tally
 	memory *memory
 	in     chan item     // sent by the engine; closed by it at the end
-	bell   chan struct{} // sent by the emitter: there is room again; capacity 1
+	bell   chan struct{} // sent by the emitter: there is room again, or it is starved; capacity 1
+	// starved says that video has waited long enough for the oldest sound that is not here.
+	starved atomic.Bool
 
 	pack  packer
 	lanes []*lane          // of each track
@@ -90,9 +93,10 @@ type lane struct {
 // opened is a segment that was taken apart, or the place of one that is missing.
 type opened struct {
 	item
-	chunk *chunk
-	next  int // first frame that was not sent
-	since time.Time
+	chunk   *chunk
+	next    int  // first frame that was not sent
+	starved bool // the engine was told that its sound is late
+	since   time.Time
 }
 
 func newEmitter(e *engine, out chan<- *media.Batch) *emitter {
@@ -231,17 +235,26 @@ func (m *emitter) paired(o *opened) time.Duration {
 	if !m.begun {
 		patience *= 3 // what begins without sound becomes a part without
 	}
-	left := time.Until(o.since.Add(patience))
-	if left <= 0 {
-		return 0
-	}
 	m.align(o)
 	_, end, _ := o.chunk.span(o.video())
 	if m.fixed && m.reach(l) >= end-m.step[0] {
 		return 0
 	}
-	return left
+	left := time.Until(o.since.Add(patience))
+	if left > 0 {
+		return left
+	}
+	// What holds it up is given up, so that the rest of the sound comes in time. The engine answers at once.
+	if !o.starved {
+		o.starved = true
+		m.starved.Store(true)
+		m.ring()
+	}
+	return max(left+answer, 0)
 }
+
+// answer is how long the engine may take to give up what holds up the sound.
+const answer = 200 * time.Millisecond
 
 func (o *opened) video() bool {
 	_, _, ok := o.chunk.span(true)

@@ -191,9 +191,13 @@ func (e *engine) point(now time.Time, moved bool) {
 		}
 		w.url = raw
 		w.gen++
-		w.busy, w.due, w.moved = false, now, w.moved || moved
+		if moved {
+			w.poll = time.Time{}
+		} else if w.busy && w.blocked {
+			w.poll = now.Add(unblocked) // it hung
+		}
+		w.busy, w.due, w.moved, w.full = false, now, w.moved || moved, false
 		w.tag, w.since, w.sum, w.copied = "", "", 0, time.Time{}
-		w.poll, w.full = time.Time{}, false
 		w.fails, w.failing = 0, time.Time{}
 	}
 	e.life.until, e.life.renew = time.Time{}, time.Time{}
@@ -821,6 +825,7 @@ func (e *engine) lose(j *job, err error) {
 
 // decide looks at segments whose time is over.
 func (e *engine) decide(t *track, now time.Time) {
+	starved := t.n == 1 && e.emitter.starved.Swap(false)
 	short := e.memory.now() > MaxMemory-keep
 	for i, j := range t.jobs {
 		if j.state != waiting {
@@ -842,6 +847,9 @@ func (e *engine) decide(t *track, now time.Time) {
 		end := j.deadline
 		if !j.since.IsZero() { // only its key or its section is missing
 			end = later(j.since.Add(keyPatience), j.deadline)
+		}
+		if i == 0 && starved && j.tries > 0 {
+			end = now // the video waits no longer
 		}
 		if i == 0 && short && j.tries >= 3 && e.pressed(t, now) {
 			end = now

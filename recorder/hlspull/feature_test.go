@@ -212,7 +212,7 @@ func TestLowLatency(t *testing.T) {
 				if msn <= last || msn >= c.total {
 					return plain
 				}
-				ready := time.Duration(msn+2-c.window)*segDur - at
+				ready := time.Duration(msn+1-c.window)*segDur - at
 				switch mode {
 				case "503":
 					return reply{status: 503, after: min(ready, time.Second)}

@@ -30,6 +30,7 @@ type watch struct {
 	url     string
 	gen     int // rises when the list comes from elsewhere
 	busy    bool
+	blocked bool // the load that is under way is a blocking one
 	due     time.Time
 	began   time.Time // of the last load
 	tag     string    // what makes the next load conditional
@@ -77,6 +78,7 @@ func (e *engine) look(t *track, now time.Time) {
 	w := &t.watch
 	w.busy, w.began = true, now
 	raw, blocked := w.ask(now)
+	w.blocked = blocked
 	r := fetch.Request{URL: raw, Max: hls.MaxSize, Total: listTimeout, Tag: w.tag, Since: w.since}
 	if blocked {
 		r.First = 3*w.target + 5*time.Second

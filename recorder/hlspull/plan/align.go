@@ -61,7 +61,7 @@ func (p *Planner) align(es []*entry, s Snapshot, median time.Duration, r *Result
 	}
 	if !newer && first <= p.last {
 		for _, e := range es {
-			if _, known := p.old[e.key]; known {
+			if _, known := p.old[e.key]; known && e.key != "" {
 				return isStale
 			}
 		}
@@ -100,7 +100,7 @@ func (p *Planner) compare(es []*entry) (agree, contradict, bases int) {
 		if k == nil || k.unseen {
 			continue
 		}
-		if k.key == e.key {
+		if k.key == e.key || e.key == "" && k.span.Length == e.span.Length && samePath(k.url, e.url) {
 			agree++
 			continue
 		}

@@ -197,7 +197,7 @@ func (p *Planner) Plan(s Snapshot) Result {
 			if e.date.IsZero() {
 				k.date = was.date
 			}
-			if was.unseen {
+			if was.unseen && k.key != "" {
 				p.paths[k.key] = n
 			}
 			r.Known = append(r.Known, p.segment(n, k))
@@ -251,16 +251,21 @@ func (p *Planner) read(l *hls.Media) []*entry {
 		next = e.ends()
 		where := pathOf(s)
 		e.base = path.Base(where)
+		es[i] = e
+		if s.Range.Length > 0 && s.Range.Offset < 0 {
+			continue // it goes on behind one that is not in this list
+		}
 		e.key = keyOf(where, s.Range)
 		if seen[e.key] {
 			p.nameless()
 		}
 		seen[e.key] = true
-		es[i] = e
 	}
 	if p.placeless {
 		for _, e := range es {
-			e.key, e.base = keyOf(e.url, e.span), ""
+			if e.base = ""; e.key != "" {
+				e.key = keyOf(e.url, e.span)
+			}
 		}
 	}
 	// dates that stand only behind the first segments hold for those too
@@ -281,7 +286,7 @@ func (p *Planner) nameless() {
 	clear(p.paths)
 	for n, k := range p.entries {
 		k.key, k.base = keyOf(k.url, k.span), ""
-		if !k.unseen {
+		if !k.unseen && k.span.Offset >= 0 {
 			p.paths[k.key] = max(n, p.paths[k.key])
 		}
 	}
@@ -339,6 +344,10 @@ func target(declared, median time.Duration) time.Duration {
 }
 
 func (p *Planner) remember(n int64, e *entry) {
+	if e.key == "" {
+		p.entries[n] = e
+		return
+	}
 	if old, known := p.paths[e.key]; known && old != n && !e.unseen {
 		if k := p.entries[old]; k != nil && k.url == e.url && k.url != "" && old == n-1 {
 			p.nameless() // one name for all: live.ts
@@ -429,7 +438,11 @@ func (p *Planner) carry(es []*entry, moved bool) {
 				e.span.Offset = k.span.Offset
 			}
 			if e.span.Offset >= 0 {
-				e.key = keyOf(pathOf(e.src), e.span)
+				where := pathOf(e.src)
+				if p.placeless {
+					where = e.url
+				}
+				e.key = keyOf(where, e.span)
 			}
 		}
 		before = e
