@@ -134,7 +134,10 @@ func repairFile(t *testing.T, name string) repaired {
 		if !again.Sound || len(again.Wrong)+len(again.Done)+len(again.Left) > 0 || len(again.Parts) != 1 {
 			t.Errorf("again: %+v", again)
 		}
-		second := check(t, again.Parts[0].Path)
+		second, err := probe.CheckFile(again.Parts[0].Path)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i := range rep.Tracks {
 			a, b := rep.Tracks[i], second.Tracks[i]
 			if a.Content != b.Content || a.Frames != b.Frames || (a.Last-a.First-b.Last+b.First).Abs() > 3*time.Millisecond {
@@ -206,5 +209,19 @@ func (r repaired) whole(t *testing.T, want ...probe.Range) {
 		if got[i] != want[i] {
 			t.Errorf("pictures %v, want %v", got, want)
 		}
+	}
+}
+
+func writeFile(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t testing.TB, name string) {
+	t.Helper()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
 	}
 }

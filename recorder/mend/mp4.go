@@ -26,6 +26,7 @@ const (
 type topBox struct {
 	kind           string
 	at, body, next int64
+	open           bool // it says that it goes to the end of the file
 }
 
 func isTop(kind string) bool {
@@ -50,7 +51,7 @@ func readTop(src io.ReaderAt, at, end int64) (b topBox, ok bool, err error) {
 	size := int64(binary.BigEndian.Uint32(h[:]))
 	switch {
 	case size == 0:
-		size = end - at
+		size, b.open = end-at, true
 	case size == 1 && n == 16:
 		size, b.body = int64(binary.BigEndian.Uint64(h[8:])), at+16
 	}
@@ -128,11 +129,12 @@ func survey(src io.ReaderAt, from, end int64) ([]piece, error) {
 		}
 		if b.kind == "mdat" {
 			// What is behind it shows whether its size can be true. It begins with a moov in a closed hybrid file.
-			good := b.next == end
+			grows := len(cur.boxes) > 0 && cur.boxes[len(cur.boxes)-1].kind == "moof"
+			good := b.next == end && !(grows && b.open)
 			if b.next < end {
 				_, good, err = readTop(src, b.next, end)
 			}
-			if err == nil && !good && len(cur.boxes) > 0 && cur.boxes[len(cur.boxes)-1].kind == "moof" {
+			if err == nil && !good && grows {
 				b.next, err = seek(src, b.body, end)
 			}
 			if err != nil {
@@ -227,6 +229,7 @@ func (v *view) ReadAt(b []byte, at int64) (int, error) {
 // lists all samples, are left out. Offsets that count from the begin of the file are moved along.
 func grown(src io.ReaderAt, boxes []topBox) (*view, error) {
 	v := &view{src: src}
+	base := int64(0) // where absolute offsets count from, seen from the moof
 	for i, b := range boxes {
 		switch b.kind {
 		case "ftyp", "styp":
@@ -246,7 +249,12 @@ func grown(src io.ReaderAt, boxes []topBox) (*view, error) {
 			if i+1 == len(boxes) || boxes[i+1].kind != "mdat" {
 				continue // its data is gone
 			}
-			move(moof[b.body-b.at:], v.size-b.at)
+			move(moof[b.body-b.at:], func(off int64) int64 {
+				if d := off - b.at; d >= 0 && d <= int64(len(moof))+16 {
+					base = d
+				} // else rubbish in front has moved the moof since
+				return v.size + base
+			})
 			v.addBytes(moof)
 		case "mdat":
 			head := make([]byte, b.body-b.at)
@@ -265,8 +273,8 @@ func grown(src io.ReaderAt, boxes []topBox) (*view, error) {
 	return v, nil
 }
 
-// move adds to the absolute offsets in the body of a moof.
-func move(b []byte, by int64) {
+// move changes the absolute offsets in the body of a moof.
+func move(b []byte, to func(int64) int64) {
 	walkBoxes(b, func(kind string, traf []byte) {
 		if kind != "traf" {
 			return
@@ -274,7 +282,7 @@ func move(b []byte, by int64) {
 		walkBoxes(traf, func(kind string, b []byte) {
 			if kind == "tfhd" && len(b) >= 16 && b[3]&1 != 0 {
 				at := b[8:16]
-				binary.BigEndian.PutUint64(at, uint64(int64(binary.BigEndian.Uint64(at))+by))
+				binary.BigEndian.PutUint64(at, uint64(to(int64(binary.BigEndian.Uint64(at)))))
 			}
 		})
 	})
@@ -321,7 +329,7 @@ func (s *source) mp4() error {
 			}
 		}
 		used++
-		if err := s.samples(f, file); err != nil {
+		if err := s.samples(f, file, used > 1); err != nil {
 			return err
 		}
 	}
@@ -401,7 +409,7 @@ type way struct {
 }
 
 // samples hands the samples of one file over, in the order of their times as far as the file is woven.
-func (s *source) samples(f *feed, file *mp4.File) error {
+func (s *source) samples(f *feed, file *mp4.File, joined bool) error {
 	ways := map[int]*way{}
 	var have [2]bool
 	for i := range file.Tracks {
@@ -448,6 +456,15 @@ func (s *source) samples(f *feed, file *mp4.File) error {
 					return file.Tracks[x.Track].Kind == media.Audio && when(&x) < from
 				})
 				early += int64(n - len(group))
+			}
+		}
+		if joined && len(group) > 0 {
+			// A new clock is placed by the first frames of both tracks: they come first.
+			joined = false
+			if i := slices.IndexFunc(group, func(x mp4.FileSample) bool { return x.Track != group[0].Track }); i > 1 {
+				x := group[i]
+				copy(group[2:], group[1:i])
+				group[1] = x
 			}
 		}
 		for i := range group {
