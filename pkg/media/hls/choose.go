@@ -29,10 +29,26 @@ func (c Choice) Separate() bool {
 	return len(c.Audio) > 0 && !slices.ContainsFunc(c.Audio, func(r Rendition) bool { return r.URI == "" })
 }
 
-// Compare orders variants from the lowest quality to the best: by height, then bandwidth, then frame rate. The order in
-// which a playlist names them means nothing.
+// Compare orders variants from the lowest quality to the best: what is called the source itself wins, then height, then
+// frame rate, then average and greatest bandwidth. The order in which a playlist names them means nothing.
 func Compare(a, b Variant) int {
-	return cmp.Or(cmp.Compare(a.Height, b.Height), cmp.Compare(a.Bandwidth, b.Bandwidth), cmp.Compare(a.FrameRate, b.FrameRate))
+	average := 0
+	if a.AverageBandwidth > 0 && b.AverageBandwidth > 0 {
+		average = cmp.Compare(a.AverageBandwidth, b.AverageBandwidth)
+	}
+	return cmp.Or(cmp.Compare(a.source(), b.source()), cmp.Compare(a.Height, b.Height), cmp.Compare(a.FrameRate, b.FrameRate), average,
+		cmp.Compare(a.Bandwidth, b.Bandwidth))
+}
+
+// source is 1 for what a platform calls the stream as it was sent.
+func (v Variant) source() int {
+	for _, n := range [...]string{v.Name, v.Video, v.StableID} {
+		switch strings.ToLower(n) {
+		case "source", "chunked", "original":
+			return 1
+		}
+	}
+	return 0
 }
 
 // AudioOnly reports whether a variant certainly has no picture: it names codecs and no size, and all codecs are known to
@@ -55,7 +71,8 @@ func (v Variant) AudioOnly() bool {
 //   - "worst": the lowest one,
 //   - "audio": the best one without a picture,
 //   - the name of a variant or of its video group, in any case of letters,
-//   - a height, "720" or "720p": the best one that is not higher, or the lowest one if all are.
+//   - a height, "720" or "720p": the best one that is not higher, or the lowest one if all are,
+//   - a height and a frame rate, "720p30": likewise, and of those the best one that is not faster, if one is not.
 //
 // Variants without a picture are left aside unless there is nothing else or they were asked for.
 func Choose(m *Master, quality string) (Choice, error) {
@@ -79,7 +96,13 @@ func Choose(m *Master, quality string) (Choice, error) {
 			v = best(named)
 			break
 		}
-		height, err := strconv.Atoi(strings.TrimSuffix(q, "p"))
+		tall, fast, rated := strings.Cut(q, "p")
+		height, err := strconv.Atoi(tall)
+		rate, err2 := strconv.ParseFloat(fast, 64)
+		if rated && fast != "" && (err2 != nil || rate <= 0) {
+			err = err2
+			height = 0
+		}
 		switch {
 		case q == "audio":
 			if among = keep(all, Variant.AudioOnly); len(among) == 0 {
@@ -90,6 +113,9 @@ func Choose(m *Master, quality string) (Choice, error) {
 			return Choice{}, &QualityError{fmt.Sprintf("no variant is called %q", quality)}
 		default:
 			if fits := keep(among, func(v Variant) bool { return v.Height <= height }); len(fits) > 0 {
+				if slow := keep(fits, func(v Variant) bool { return v.FrameRate < rate+1 }); rate > 0 && len(slow) > 0 {
+					fits = slow
+				}
 				v = best(fits)
 			} else {
 				v = slices.MinFunc(among, Compare)

@@ -23,7 +23,7 @@
 // # Limits
 //
 // [MaxSize] bytes, [MaxSegments] segments, [MaxForms] variants and as many renditions, [MaxParts] parts. Numbers that
-// make no sense are as good as absent. Apart from size, a text that begins with #EXTM3U and has one tag by which it can
+// make no sense are as good as absent. Apart from size, a text that begins with #EXTM3U, or with another tag of a playlist, and has one tag by which it can
 // be told what it is, is never refused.
 //
 // # URIs
@@ -31,7 +31,8 @@
 // Each URI is kept as it was written and as an absolute URL, resolved against the URL that the playlist came from in the
 // end. Only http and https come out of that; for everything else, such as file:, data: and skd:, the URL is empty, and
 // the segment keeps its place in the numbering. A relative URI does not inherit the playlist's query. Whether a host may
-// be asked at all is decided by whoever dials. Variables (EXT-X-DEFINE) are not replaced.
+// be asked at all is decided by whoever dials. Variables (EXT-X-DEFINE) are replaced first; those that a media playlist
+// imports from the multivariant one stay as they are written.
 //
 // The shapes are those of RFC 8216 and of draft-pantos-hls-rfc8216bis.
 package hls

@@ -29,6 +29,9 @@ func Parse(data []byte, base *url.URL) (Playlist, error) {
 		return Playlist{}, errors.New("read playlist: where it comes from is no http or https URL")
 	}
 	data, err := begin(data)
+	if err == nil {
+		data, err = define(data, base)
+	}
 	if err != nil {
 		return Playlist{}, err
 	}

@@ -11,7 +11,7 @@ import (
 
 // Limits of what is read.
 const (
-	MaxSize     = 4 << 20 // bytes of one playlist
+	MaxSize     = 8 << 20 // bytes of one playlist, before and after variables were replaced
 	MaxSegments = 1 << 16 // segments of one playlist; more is an error, since numbering would suffer
 	MaxForms    = 512     // variants, and renditions, of one playlist; more are counted in Master.Dropped
 	MaxParts    = 1 << 14 // parts of one playlist; more are left out

@@ -49,12 +49,24 @@ func begin(data []byte) ([]byte, error) {
 	}
 	rest, ok := bytes.CutPrefix(data, []byte("#EXTM3U"))
 	if !ok {
+		if headless(data) {
+			return data, nil
+		}
 		return nil, fmt.Errorf("%w: it does not begin with #EXTM3U", ErrNotPlaylist)
 	}
 	if stop := bytes.IndexAny(rest, "\r\n"); stop >= 0 {
 		return rest[stop:], nil
 	}
 	return nil, nil
+}
+
+// headless reports whether a text without #EXTM3U begins with a tag that only a playlist has.
+func headless(data []byte) bool {
+	if stop := bytes.IndexAny(data, "\r\n"); stop >= 0 {
+		data = data[:stop]
+	}
+	name, _ := tag(string(data[:min(len(data), 64)]))
+	return strings.HasPrefix(name, "EXT-X-") || name == "EXTINF"
 }
 
 type kind uint8
