@@ -291,6 +291,8 @@ type checked struct {
 	Answer string         `json:"answer"` // ok, absent, damaged, could not ask, not sent yet
 	Error  string         `json:"error,omitempty"`
 	Proof  *segment.Proof `json:"proof"`
+	// Content is the running hash over the media of the copy, made anew (--deep).
+	Content string `json:"content,omitempty"`
 }
 
 func verify(c *cli.Context, std streams) error {
@@ -334,6 +336,9 @@ func verify(c *cli.Context, std streams) error {
 				continue // it is being recorded: there is nothing yet that could be whole
 			}
 			res := checkOne(c.Context, target, del, err)
+			if res.OK && effort == dest.Full {
+				compareContent(c.Context, target, del, &res)
+			}
 			if !res.OK {
 				bad++
 			}

@@ -221,6 +221,9 @@ func (r *Report) examine(s *sink) error {
 		if err != nil {
 			return err
 		}
+		if p.mp4 != nil && found.Content != p.content && unsound == "" {
+			unsound = fmt.Sprintf("%s: its content is %s, %s was written", p.name, hex(found.Content), hex(p.content))
+		}
 		part := Part{Path: path, Size: found.Size, DurationMS: found.Media().Milliseconds(), Content: hex(found.Content)}
 		for _, t := range found.Tracks {
 			if t.Kind == probe.Video {

@@ -41,6 +41,8 @@ type part struct {
 	flv  *flv.Head
 	mp4  *mp4.Writer
 	head bool // the head of an MP4 is in buf or in the file
+	// content is the running hash of what was written, by the writer of an MP4; that of FLV keeps none.
+	content uint64
 }
 
 // config is what a part is made from; its bytes are its own.
@@ -178,6 +180,7 @@ func (p *part) finish() error {
 		patch = p.flv.Patch()
 	} else {
 		var tail []byte
+		p.content = p.mp4.Content()
 		tail, at, patch = p.mp4.Close()
 		p.buf = append(p.buf, tail...)
 		if err := p.write(1); err != nil {
