@@ -56,11 +56,7 @@ type gate struct {
 	changes    int
 	quarantine bool
 
-	// Of cur[vid], for look.
-	known         bool
-	lengthSize    int
-	width, height int
-	seenSPS       []byte
+	seenSPS []byte // of the last key frame whose sets the header has not
 
 	sinceKey int // video frames since the last one where a decoder can start
 	flags    int // … and among them those that were flagged as such
@@ -199,7 +195,7 @@ func (g *gate) commit() {
 			g.cur[t].copy(&g.cand[t])
 			g.change[t] = false
 			if t == vid {
-				g.known, g.seenSPS = false, g.seenSPS[:0]
+				g.seenSPS = g.seenSPS[:0]
 			}
 		}
 	}

@@ -96,65 +96,47 @@ func announces(m flv.Metadata) tracks {
 	return a
 }
 
-// look finds a picture size that changed without a header: only what is inside a key frame tells (C12). Then it offers
-// a header made of that.
+// look finds a picture of another size or profile than the header says: only what is inside a key frame tells (C12).
+// Then it offers a header made of that.
 func (r *Repairer) look(e *entry) {
 	g := &r.gate
-	h := &g.cur[vid]
+	h := g.newest(vid)
 	if !h.set || h.codec != e.codec {
 		return
 	}
-	if !g.known {
-		if !g.measure() {
+	var sps []byte
+	if e.codec == media.AV1 {
+		const sequence = 4 // where it begins in the record
+		if b := h.payload(); len(b) > sequence && bytes.Contains(e.payload(), b[sequence:]) {
+			return
+		}
+		sps = e.payload()[:min(len(e.payload()), seqRoom)]
+	} else {
+		if sps = findSPS(e.codec, e.payload(), lengths(h)); sps == nil {
+			return
+		}
+		if g.change[vid] && bytes.Contains(g.cur[vid].body, sps) && !bytes.Contains(h.body, sps) {
+			g.change[vid] = false // a header that came back although the frames go on with what is in force means nothing
+			return
+		}
+		if bytes.Contains(h.body, sps) {
 			return
 		}
 	}
-	if e.codec == media.AV1 {
-		r.lookAV1(e)
-		return
-	}
-	sps := findSPS(e.codec, e.payload(), g.lengthSize)
-	if sps == nil {
-		return
-	}
-	if g.change[vid] {
-		// A header that came back although the frames go on with what is in force means nothing.
-		if bytes.Contains(h.body, sps) && !bytes.Contains(g.cand[vid].body, sps) {
-			g.change[vid] = false
-		}
-		return
-	}
-	if bytes.Equal(sps, g.seenSPS) {
+	if bytes.Equal(sps, g.seenSPS) && !g.change[vid] {
 		return
 	}
 	g.seenSPS = append(g.seenSPS[:0], sps...)
-	if bytes.Contains(h.body, sps) {
-		return
-	}
-	record := inBand(e.codec, e.payload(), g.lengthSize)
+	record := inBand(e.codec, e.payload(), lengths(h))
 	if record == nil {
 		return
 	}
-	if i, err := codec.Parse(e.codec, record); err != nil || i.Width == g.width && i.Height == g.height {
+	is, err := codec.Parse(e.codec, record)
+	if err != nil {
 		return
 	}
-	c := r.wrap(e, record)
-	g.offer(&c)
-}
-
-// lookAV1 does the same for AV1, whose sequence header is part of every key frame.
-func (r *Repairer) lookAV1(e *entry) {
-	g := &r.gate
-	n := min(len(e.payload()), seqRoom)
-	if g.change[vid] || n == len(g.seenSPS) && bytes.Equal(e.payload()[:n], g.seenSPS) {
-		return
-	}
-	g.seenSPS = append(g.seenSPS[:0], e.payload()[:n]...)
-	record, ok := codec.BuildAV1C(e.payload())
-	if !ok {
-		return
-	}
-	if i, err := codec.Parse(e.codec, record); err != nil || i.Width == g.width && i.Height == g.height {
+	said, err := codec.Parse(h.codec, h.payload())
+	if err == nil && is.Width == said.Width && is.Height == said.Height && is.Profile == said.Profile {
 		return
 	}
 	c := r.wrap(e, record)
@@ -163,17 +145,6 @@ func (r *Repairer) lookAV1(e *entry) {
 
 // seqRoom is how many bytes of a key frame of AV1 are compared before its sequence header is read.
 const seqRoom = 12
-
-// measure reads the picture size of what is in force.
-func (g *gate) measure() bool {
-	h := &g.cur[vid]
-	i, err := codec.Parse(h.codec, h.payload())
-	if err != nil {
-		return false
-	}
-	g.known, g.lengthSize, g.width, g.height = true, lengths(h), i.Width, i.Height
-	return true
-}
 
 func findSPS(c media.Codec, b []byte, size int) []byte {
 	want := avcSPS

@@ -125,6 +125,7 @@ func TestSizeChangesInBand(t *testing.T) {
 		"HEVC id 12":  {mix(first(hevcBig, old(12)), later(first(hevc, old(12))[1:], 2000)), 128, 72, media.HEVC, true},
 		"hvc1":        {mix(first(hevcBig, enhanced("hvc1", true, false)), later(first(hevc, enhanced("hvc1", true, false))[1:], 2000)), 128, 72, media.HEVC, true},
 		"av01":        {mix(first(withAV1Size(t, av), enhanced("av01", false, false)), later(first(av, enhanced("av01", false, false))[1:], 2000)), 128, 72, media.AV1, true},
+		"before all":  {mix([]tagged{{9, 0, big}}, later(first(small, old(7))[1:], 0), later(first(small, old(7))[1:], 2000)), 128, 72, media.AVC, false},
 		"H.264 again": {mix(first(small, old(7)), later(first(small, old(7))[1:], 2000)), 0, 0, media.AVC, false},
 		"HEVC again":  {mix(first(hevc, old(12)), later(first(hevc, old(12))[1:], 2000)), 0, 0, media.HEVC, false},
 		"AV1 again":   {mix(first(av, old(13)), later(first(av, old(13))[1:], 2000)), 0, 0, media.AV1, false},
@@ -145,6 +146,9 @@ func TestSizeChangesInBand(t *testing.T) {
 				t.Errorf("%d frames", n)
 			}
 			if !c.records {
+				if i, err := codec.Parse(c.codec, g.s.configs[0].Video.Payload()); err != nil || c.w > 0 && i.Width != c.w {
+					t.Errorf("the only part is %d×%d, %v", i.Width, i.Height, err)
+				}
 				return
 			}
 			i, err := codec.Parse(c.codec, g.s.configs[1].Video.Payload())
