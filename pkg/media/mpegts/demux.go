@@ -358,7 +358,7 @@ func fingerprint(b []byte) uint64 {
 // jump takes the announcement that counters and clock begin anew.
 func (d *Demuxer) jump(s *stream) {
 	s.cc = -1
-	s.announced = true
+	s.jumps = true
 }
 
 func (d *Demuxer) table(pid, cc int, payload []byte, start bool) {

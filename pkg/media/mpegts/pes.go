@@ -21,7 +21,8 @@ type stream struct {
 
 	cc        int // -1: not to be compared
 	mark      uint64
-	announced bool // a jump that no unit has told yet
+	jumps     bool // a jump comes with the next PES
+	announced bool // … it has come, and no unit has told it yet
 
 	// The PES that is read: first its header, then its body behind what is still in body.
 	open     bool
@@ -157,6 +158,9 @@ func (d *Demuxer) readHead(s *stream) {
 		s.left = max(0, n-(len(h)-6))
 	}
 	s.from = len(s.body)
+	if s.jumps {
+		s.announced, s.jumps = true, false
+	}
 	if ok {
 		dts = d.clock.unwrap(dts)
 		s.pts, s.dts, s.timed, s.fresh = nearest(pts, dts), dts, true, true

@@ -207,6 +207,9 @@ func (d *Demuxer) frames(s *stream) {
 		d.count.Torn += int64(len(rest))
 		rest = rest[:0]
 	}
+	if s.fresh && len(rest) > 0 && at >= s.from { // the frame to which the time belongs goes on in the next PES
+		s.sound.base, s.sound.n, s.sound.timed, s.fresh = s.pts, 0, true, false
+	}
 	s.body = s.body[:copy(s.body, rest)]
 	s.from = 0
 }
@@ -268,7 +271,7 @@ func (d *Demuxer) frame(s *stream, b []byte, f frame, here bool) {
 	case !n.timed:
 		guessed = true
 		n.base, n.n, n.timed = d.clock.last, 0, true
-	case n.rate != f.rate:
+	case n.n > 0 && n.rate != f.rate:
 		n.base, n.n = n.now(), 0
 	}
 	n.rate = f.rate
