@@ -36,7 +36,9 @@ type engine struct {
 	at      int // the origin in use
 	life    life
 	left    time.Time // when an origin was left last
+	hurried time.Time // when slowness was a reason to last
 	rate    rate
+	quality quality
 
 	running   int       // segments being fetched
 	calm      time.Time // one fetch at a time until then
@@ -149,13 +151,8 @@ func sendCount(out chan<- *media.Batch, t *tally) {
 
 // setup makes the tracks of the first origin that is not known to be bad.
 func (e *engine) setup(now time.Time) {
-	e.at = 0
-	for i, o := range e.origins {
-		if !e.s.cfg.Hosts.Bad(o.host(), now) {
-			e.at = i
-			break
-		}
-	}
+	e.at = e.pick("", now)
+	e.climb()
 	o := e.origins[e.at]
 	main := &track{name: "main", plan: plan.New()}
 	if p := e.s.place; p != nil && p.Video != nil {
@@ -235,6 +232,7 @@ func (e *engine) wakeAt(t time.Time) {
 // step starts all that is due, and hands on what is ready. It returns what Run returns once that is known.
 func (e *engine) step(now time.Time) error {
 	e.judge(now)
+	e.steer(now)
 	e.renew(now)
 	for _, t := range e.tracks {
 		w := &t.watch
@@ -313,7 +311,8 @@ func (e *engine) judge(now time.Time) {
 	case !w.stale.IsZero() && now.Sub(w.stale) >= 3*w.target && now.Sub(e.left) >= 3*w.target:
 		e.leave("only old copies of the playlist", now)
 	}
-	if e.slow(now) {
+	if e.slow(now) && (e.elsewhere(now) || now.Sub(e.hurried) >= 5*time.Minute) {
+		e.hurried = now
 		e.leave("segments come slower than real time", now)
 	}
 	if _, gone := refused(w.err); gone && w.fails > 0 && now.Sub(w.failing) >= 2*w.target && e.life.fails > 0 && !e.life.asking {
@@ -324,6 +323,16 @@ func (e *engine) judge(now time.Time) {
 	}
 	e.wakeAt(w.changed.Add(3 * w.target))
 	e.wakeAt(w.changed.Add(6 * w.target))
+}
+
+// elsewhere reports whether there is another origin that is not known to be bad.
+func (e *engine) elsewhere(now time.Time) bool {
+	for i, o := range e.origins {
+		if i != e.at && !e.s.cfg.Hosts.Bad(o.host(), now) {
+			return true
+		}
+	}
+	return false
 }
 
 // leave goes to the next origin; with one only, it asks the room again.
@@ -432,19 +441,12 @@ func (e *engine) renewed(r renewal, now time.Time) {
 	}
 	l.fails, l.failing, l.err = 0, time.Time{}, nil
 	was := e.origins[e.at]
-	e.master, e.origins, e.at = r.found.master, r.found.origins, 0
-	same := false
-	for i, o := range e.origins {
-		if o.host() == was.host() && !e.s.cfg.Hosts.Bad(o.host(), now) {
-			e.at, same = i, true
-			break
-		}
-	}
-	for i := 0; !same && i < len(e.origins); i++ {
-		if !e.s.cfg.Hosts.Bad(e.origins[i].host(), now) {
-			e.at = i
-			break
-		}
+	e.same(r.found)
+	e.master, e.origins = r.found.master, r.found.origins
+	e.at = e.pick(was.host(), now)
+	if len(e.quality.ladder) > 0 && e.master != nil {
+		e.quality.ladder = hls.Ladder(e.master)
+		e.quality.level = e.rung(e.origins[e.at].variant)
 	}
 	if len(e.tracks) > 1 && e.origins[e.at].sound == "" {
 		e.log.Warn().Msg("the sound has no playlist of its own any more")
@@ -635,7 +637,7 @@ func (e *engine) fetch(now time.Time) {
 			limit = MaxMemory
 		}
 		e.start(func(ctx context.Context) any {
-			r := e.pull(ctx, seg, l, limit)
+			r := e.pull(ctx, seg, l, limit, most)
 			r.t, r.j, r.gen = t, j, gen
 			return r
 		})
@@ -658,7 +660,10 @@ func (e *engine) landed(r loaded, now time.Time) {
 		j.load, j.state, j.err, j.notThere = r.load, ready, nil, 0
 		e.size += (int64(len(r.load.plain)) - e.size) / 4
 		j.best = nil
-		e.measure(r.t, j, now)
+		if r.t.n == 0 {
+			e.rate.media += j.seg.Duration
+			e.timed(j, now)
+		}
 		return
 	}
 	if e.ctx.Err() != nil {
@@ -773,6 +778,9 @@ func (e *engine) trouble(r loaded, now time.Time) {
 		j.retry = now.Add(200 * time.Millisecond)
 		e.evict(r.t, j)
 		return
+	case errors.Is(r.err, fetch.ErrSlow):
+		e.calm = now.Add(10 * time.Second) // one after the other loses less
+		e.late(r, now)
 	case errors.Is(r.err, body.ErrKey) && j.tries >= 4:
 		e.lose(j, r.err)
 		return

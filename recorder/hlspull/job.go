@@ -78,10 +78,10 @@ var errNoMedia = errors.New("the server sent")
 var errTitle = errors.New("its size or checksum is not the one in the playlist")
 
 // pull does one try.
-func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit int) (r loaded) {
+func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit, sharers int) (r loaded) {
 	r.load = l
 	if l.raw == nil && l.plain == nil {
-		if r.err = e.body(ctx, seg, limit, &r); r.err != nil {
+		if r.err = e.body(ctx, seg, limit, sharers, &r); r.err != nil {
 			return r
 		}
 	}
@@ -89,8 +89,9 @@ func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit int) 
 	return r
 }
 
-// body fetches the bytes.
-func (e *engine) body(ctx context.Context, seg plan.Segment, limit int, r *loaded) error {
+// body fetches the bytes. sharers is how many transfers have the line between them.
+func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int, r *loaded) error {
+	total := max(10*time.Second, 3*seg.Duration) * time.Duration(max(sharers, 1))
 	room := func(n int) error {
 		if r.held+n > MaxSegment {
 			return fetch.ErrTooLarge
@@ -117,7 +118,7 @@ func (e *engine) body(ctx context.Context, seg plan.Segment, limit int, r *loade
 		if spans[i].Length > 0 && spans[i].Offset < 0 {
 			return fmt.Errorf("%w: its range goes on behind one that was never listed", errNoMedia)
 		}
-		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: max(10*time.Second, 3*seg.Duration), Room: room})
+		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: total, Room: room})
 		r.load.read += a.Read
 		r.load.took += a.Took
 		r.load.host = a.Host()

@@ -176,6 +176,7 @@ type reply struct {
 	length int           // Content-Length if it is a lie; 0: honest
 	hang   bool          // no answer at all
 	to     string        // redirect
+	line   *line         // the body comes over a line that all share
 }
 
 func ok(b []byte) reply { return reply{status: 200, body: b} }
@@ -232,7 +233,7 @@ func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 		length = r.length
 	}
 	return &http.Response{StatusCode: r.status, Header: r.header, Request: req, ContentLength: int64(length), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: &stream{ctx: req.Context(), b: r.body, rate: r.rate, cut: r.cut, length: length}}, nil
+		Body: &stream{ctx: req.Context(), b: r.body, rate: r.rate, cut: r.cut, length: length, line: r.line, begun: o.begun}}, nil
 }
 
 // stream is a body that comes at a rate, and may break.
@@ -242,6 +243,8 @@ type stream struct {
 	rate, cut int
 	length    int
 	sent      int
+	line      *line
+	begun     time.Time
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -261,6 +264,16 @@ func (s *stream) Read(p []byte) (int, error) {
 	if s.rate > 0 {
 		n = min(n, max(s.rate/10, 1))
 		t := time.NewTimer(time.Duration(n) * time.Second / time.Duration(s.rate))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+			return 0, s.ctx.Err()
+		}
+	}
+	if s.line != nil {
+		n = min(n, 32<<10)
+		t := time.NewTimer(s.line.carry(n, time.Since(s.begun)))
 		defer t.Stop()
 		select {
 		case <-t.C:

@@ -16,13 +16,6 @@ type rate struct {
 	media time.Duration // that came since then
 }
 
-// measure takes in a segment of the main rendition that has come.
-func (e *engine) measure(t *track, j *job, _ time.Time) {
-	if t.n == 0 {
-		e.rate.media += j.seg.Duration
-	}
-}
-
 // slow reports whether the host in use has been too slow for too long.
 func (e *engine) slow(now time.Time) bool {
 	behind := false

@@ -122,8 +122,13 @@ func Choose(m *Master, quality string) (Choice, error) {
 			}
 		}
 	}
+	return Pick(m, v), nil
+}
+
+// Pick is the choice of a variant that is known already, with its backups and its sound.
+func Pick(m *Master, v Variant) Choice {
 	c := Choice{Variant: v}
-	for _, other := range all {
+	for _, other := range m.Variants {
 		if other.URL != v.URL && sameForm(v, other) && !slices.ContainsFunc(c.Backups, func(b Variant) bool { return b.URL == other.URL }) {
 			c.Backups = append(c.Backups, other)
 		}
@@ -135,8 +140,22 @@ func Choose(m *Master, quality string) (Choice, error) {
 			}
 		}
 	}
-	return c, nil
+	return c
 }
+
+// Ladder is the forms that are worth stepping between, from the lowest to the best: each once, those without a picture
+// only if there are no others.
+func Ladder(m *Master) []Variant {
+	vs := slices.DeleteFunc(slices.Clone(m.Variants), Variant.AudioOnly)
+	if len(vs) == 0 {
+		vs = slices.Clone(m.Variants)
+	}
+	slices.SortStableFunc(vs, Compare)
+	return slices.CompactFunc(vs, sameForm)
+}
+
+// Same reports whether two variants are one form at two places, or of two playlists.
+func Same(a, b Variant) bool { return sameForm(a, b) }
 
 // best is the greatest variant; of equal ones the first.
 func best(vs []Variant) Variant { return slices.MaxFunc(vs, Compare) }
