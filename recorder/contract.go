@@ -46,6 +46,8 @@ type Live struct {
 	// Confirmed, with Offline: the source's own word that the broadcast is over (direct: 404 after the stream ended).
 	Confirmed bool
 	Why       string // what was seen, for people: "404 Not Found"
+	// Form is what the stream comes as, "FLV" or "HLS", where the site found out: also beside an error.
+	Form string
 }
 
 // Resolver asks one site about one room: is it live, and where?

@@ -15,9 +15,9 @@ import (
 
 	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/pkg/naming"
-	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
 	"github.com/liverec/liverec/recorder/site/direct"
 )
@@ -48,8 +48,9 @@ type quality struct {
 	FrameRate  float64 `json:"frame_rate"`
 	SampleRate int     `json:"sample_rate"`
 	Channels   int     `json:"channels"`
-	Bitrate    int64   `json:"bitrate"` // bit/s of media time, measured; of HLS the greatest, as declared
+	Bitrate    int64   `json:"bitrate"` // bit/s: of media time, if it was measured; else the greatest, as declared
 	KeySeconds float64 `json:"key_frame_seconds"`
+	Measured   bool    `json:"measured"` // else it is what a playlist declares
 }
 
 // probeFor is how long a live stream is looked at.
@@ -70,26 +71,36 @@ func probe(c *cli.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(c.Context, 30*time.Second)
 	defer cancel()
 	live, err := w.resolver(zerolog.Nop(), nil).Resolve(ctx, w.room)
-	other, isOther := errors.AsType[*direct.UnsupportedError](err)
-	isHLS := isOther && other.Content == flv.HLSContent
+	if live.Source != nil {
+		defer live.Source.Close()
+	}
+	isHLS := live.Form == direct.FormHLS
 	if err != nil && !isHLS {
 		return &failure.Error{Op: "ask " + w.room.URL, Err: err}
 	}
 	p := probed{Format: "liverec-probe/1", URL: w.room.URL, Site: w.room.Site, Room: w.room.Name, Streamer: live.Streamer, Title: live.Title,
 		Live: live.Presence == recorder.OnAir, Why: live.Why, Quality: []quality{}, Hosts: []string{}}
-	switch {
-	case isHLS:
+	chosen := -1 // of Quality, the one that is measured
+	if isHLS {
 		p.Title = w.room.Name
-		if err := probeHLS(ctx, c.Args().First(), &p); err != nil {
+		if chosen, err = probeHLS(ctx, c.Args().First(), &p); err != nil {
 			return &failure.Error{Op: "read " + w.room.URL, Err: err}
 		}
-	case live.Source != nil:
-		p.Hosts = append(p.Hosts, live.Source.Host())
+	}
+	if live.Source != nil && p.Live {
+		p.addHost(live.Source.Host())
 		q, err := measure(ctx, live.Source)
-		if err != nil {
+		switch {
+		case err == nil && chosen >= 0:
+			q.Name, q.Container = p.Quality[chosen].Name, hlsName
+			p.Quality[chosen] = q
+		case err == nil:
+			p.Quality = append(p.Quality, q)
+		case isHLS:
+			p.Note = oneLine(err.Error())
+		default:
 			return &failure.Error{Op: "read " + w.room.URL, Err: err}
 		}
-		p.Quality = append(p.Quality, q)
 	}
 	if c.Bool("json") {
 		if err := writeJSON(std.out, p); err != nil {
@@ -104,75 +115,104 @@ func probe(c *cli.Context, std streams) error {
 	return nil
 }
 
-// measure reads a source for a few seconds and says what is in it.
+// measure reads a source for a few seconds, or until it has seen as much media, and says what is in it.
 func measure(ctx context.Context, src recorder.Source) (quality, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
-	q := quality{Name: "source", Container: "FLV"}
-	var bytes, first, last, keys, firstKey, lastKey int64
-	var frames int
-	begun := false
+	m := meter{quality: quality{Name: "source", Container: "FLV"}}
 	batches := make(chan *media.Batch, 4)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for b := range batches {
 			for i := range b.Packets {
-				pk := &b.Packets[i]
-				switch pk.Kind {
-				case media.VideoConfig:
-					q.Video = pk.Codec.String()
-					if vc, err := flv.ParseVideoConfig(pk.Body); err == nil {
-						q.Width, q.Height, q.FrameRate = vc.Width(), vc.Height(), vc.SPSInfo.FrameRate
-					}
-				case media.AudioConfig:
-					q.Audio = pk.Codec.String()
-					if ac, err := flv.ParseAudioConfig(pk.Body); err == nil {
-						q.SampleRate, q.Channels = ac.SampleRate, ac.Channels
-					}
-				case media.Video, media.Audio:
-					if pk.Kind == media.Video {
-						frames++
-						if q.Video == "" {
-							q.Video = flv.CodecName(flv.TagVideo, pk.Body)
-						}
-						if pk.Key {
-							if keys == 0 {
-								firstKey = pk.DTS
-							}
-							keys, lastKey = keys+1, pk.DTS
-						}
-					} else if q.Audio == "" {
-						q.Audio = flv.CodecName(flv.TagAudio, pk.Body)
-					}
-					if !begun {
-						begun, first = true, pk.DTS
-					}
-					last = max(last, pk.DTS)
-					bytes += int64(len(pk.Body)) + 15
-				}
+				m.add(&b.Packets[i])
 			}
 			b.Release()
+			if m.last-m.first >= probeFor.Milliseconds() {
+				cancel()
+			}
 		}
 	})
 	err := src.Run(ctx, batches)
 	close(batches)
 	wg.Wait()
-	if !begun {
+	if !m.begun {
 		if err == nil || ctx.Err() != nil {
 			err = errors.New("connected, but no media came")
 		}
-		return q, err
+		return m.quality, err
 	}
-	if last > first {
-		q.Bitrate = bytes * 8000 / (last - first)
+	return m.result(), nil
+}
+
+// meter looks at packets.
+type meter struct {
+	quality
+	begun                        bool
+	first, last                  int64 // ms
+	bytes, frames                int64
+	keys, firstKey, lastKey      int64
+	videoFrom, videoTo, overhead int64
+}
+
+func (m *meter) add(pk *media.Packet) {
+	switch pk.Kind {
+	case media.VideoConfig:
+		m.Video = pk.Codec.String()
+		if info, err := codec.Parse(pk.Codec, pk.Payload()); err == nil {
+			m.Width, m.Height, m.FrameRate = info.Width, info.Height, info.FrameRate
+		}
+		return
+	case media.AudioConfig:
+		m.Audio = pk.Codec.String()
+		if info, err := codec.Parse(pk.Codec, pk.Payload()); err == nil {
+			m.SampleRate, m.Channels = info.SampleRate, info.Channels
+		}
+		return
+	case media.Video:
+		if m.frames++; m.frames == 1 {
+			m.videoFrom = pk.DTS
+		}
+		m.videoTo = max(m.videoTo, pk.DTS)
+		if m.Video == "" {
+			m.Video = pk.Codec.String()
+		}
+		if pk.Key {
+			if m.keys == 0 {
+				m.firstKey = pk.DTS
+			}
+			m.keys, m.lastKey = m.keys+1, pk.DTS
+		}
+	case media.Audio:
+		if m.Audio == "" {
+			m.Audio = pk.Codec.String()
+		}
+	default:
+		return
 	}
-	if keys > 1 {
-		q.KeySeconds = float64(lastKey-firstKey) / float64(keys-1) / 1000
+	if !m.begun {
+		m.begun, m.first, m.last = true, pk.DTS, pk.DTS
 	}
-	if q.FrameRate == 0 && last > first && frames > 1 {
-		q.FrameRate = math.Round(float64(frames-1)*1e5/float64(last-first)) / 100
+	m.last = max(m.last, pk.DTS)
+	m.bytes += int64(len(pk.Body))
+	if pk.Lead > 0 {
+		m.bytes += flv.TagOverhead
 	}
-	return q, nil
+}
+
+func (m *meter) result() quality {
+	q := m.quality
+	q.Measured = true
+	if m.last > m.first {
+		q.Bitrate = m.bytes * 8000 / (m.last - m.first)
+	}
+	if m.keys > 1 {
+		q.KeySeconds = float64(m.lastKey-m.firstKey) / float64(m.keys-1) / 1000
+	}
+	if q.FrameRate == 0 && m.videoTo > m.videoFrom && m.frames > 1 {
+		q.FrameRate = math.Round(float64(m.frames-1)*1e5/float64(m.videoTo-m.videoFrom)) / 100
+	}
+	return q
 }
 
 func printProbe(std streams, p probed) error {
@@ -194,12 +234,7 @@ func printProbe(std streams, p probed) error {
 		row("note", "%s", p.Note)
 	}
 	for _, q := range p.Quality {
-		if q.Container == hlsName {
-			row("quality", "%s", hlsLine(q))
-			continue
-		}
-		row("quality", "%s: %s, %s %dx%d at %.4g frames/s, %s %d Hz %d ch, %s, a key frame each %.3g s", q.Name, q.Container, or(q.Video, "no video"), q.Width, q.Height,
-			q.FrameRate, or(q.Audio, "no audio"), q.SampleRate, q.Channels, status.Rate(float64(q.Bitrate)), q.KeySeconds)
+		row("quality", "%s", q.line())
 	}
 	for _, h := range p.Hosts {
 		row("host", "%s", hostOf(h))

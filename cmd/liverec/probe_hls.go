@@ -19,7 +19,6 @@ import (
 
 const (
 	hlsName    = "HLS"
-	hlsNote    = "this version does not record HLS yet"
 	hlsWait    = 10 * time.Second // for one playlist
 	hlsHops    = 5                // redirects that are followed
 	hlsPrefix  = "hls://"
@@ -27,8 +26,9 @@ const (
 )
 
 // probeHLS asks for the playlist of a room, and for the media playlist of the best quality if that is another one, since
-// only that one says whether anything is being sent. It fills in what they say.
-func probeHLS(ctx context.Context, raw string, p *probed) error {
+// only that one says whether anything is being sent. It fills in what they say, and tells which of p.Quality is the best
+// one, -1 if none can be had.
+func probeHLS(ctx context.Context, raw string, p *probed) (chosen int, err error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: hlsWait}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
@@ -37,11 +37,11 @@ func probeHLS(ctx context.Context, raw string, p *probed) error {
 		}
 		return nil
 	}}
-	p.Note = hlsNote
 	list, at, err := playlist(ctx, client, fetchURL(raw))
 	if err != nil {
-		return err
+		return -1, err
 	}
+	p.Live = false
 	p.addHost(at.Host)
 	m := list.Media
 	if master := list.Master; master != nil {
@@ -51,17 +51,23 @@ func probeHLS(ctx context.Context, raw string, p *probed) error {
 			p.addForm(master, v)
 		}
 		best, err := hls.Choose(master, "")
+		for i, q := range p.Quality {
+			if err == nil && q.Name == formName(master, best.Variant) && q.Height == best.Variant.Height {
+				chosen = i
+				break
+			}
+		}
 		if err != nil {
 			p.Why = err.Error()
-			return nil
+			return -1, nil
 		}
 		if list, at, err = playlist(ctx, client, best.Variant.URL); err != nil {
 			p.Why = fmt.Sprintf("the playlist of the best quality cannot be read: %v", err)
-			return nil
+			return -1, nil
 		}
 		if m = list.Media; m == nil {
 			p.Why = "the best quality is a list of qualities again"
-			return nil
+			return -1, nil
 		}
 		p.addHost(at.Host)
 	} else {
@@ -75,7 +81,7 @@ func probeHLS(ctx context.Context, raw string, p *probed) error {
 	if p.Live = m.Live(); !p.Live {
 		p.Why = "the playlist is complete, nothing will be added to it"
 	}
-	return nil
+	return chosen, nil
 }
 
 // fetchURL is what stands behind a prefix that only says what a URL is to be taken for.
@@ -201,23 +207,36 @@ func codecName(codec string) (media.Kind, string) {
 	return media.Video, codec
 }
 
-// hlsLine is a quality as a playlist declares it: what it does not say is left out.
-func hlsLine(q quality) string {
+// line is a quality for a person. What is not known is left out.
+func (q quality) line() string {
 	said := []string{q.Container}
-	video := q.Video
+	video, sound := q.Video, q.Audio
 	if q.Height > 0 {
 		video = strings.TrimSpace(fmt.Sprintf("%s %dx%d", video, q.Width, q.Height))
 	}
 	if q.FrameRate > 0 {
 		video = strings.TrimSpace(fmt.Sprintf("%s at %.4g frames/s", video, q.FrameRate))
 	}
-	for _, s := range [...]string{video, q.Audio} {
+	if q.SampleRate > 0 {
+		sound = fmt.Sprintf("%s %d Hz %d ch", sound, q.SampleRate, q.Channels)
+	}
+	if q.Measured {
+		video, sound = or(video, "no video"), or(sound, "no audio")
+	}
+	for _, s := range [...]string{video, sound} {
 		if s != "" {
 			said = append(said, s)
 		}
 	}
 	if q.Bitrate > 0 {
-		said = append(said, status.Rate(float64(q.Bitrate))+" declared")
+		rate := status.Rate(float64(q.Bitrate))
+		if !q.Measured {
+			rate += " declared"
+		}
+		said = append(said, rate)
+	}
+	if q.KeySeconds > 0 {
+		said = append(said, fmt.Sprintf("a key frame each %.3g s", q.KeySeconds))
 	}
 	return naming.Line(q.Name + ": " + strings.Join(said, ", "))
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,11 +16,9 @@ import (
 )
 
 // shelf answers each path with what is on it.
-func shelf(t *testing.T, pages map[string]string) (at string, asked *atomic.Int64) {
+func shelf(t *testing.T, pages map[string]string) string {
 	t.Helper()
-	asked = new(atomic.Int64)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
 		page, ok := pages[r.URL.Path]
 		to, moved := strings.CutPrefix(page, "-> ")
 		switch {
@@ -35,7 +32,7 @@ func shelf(t *testing.T, pages map[string]string) (at string, asked *atomic.Int6
 		}
 	}))
 	t.Cleanup(srv.Close)
-	return srv.URL, asked
+	return srv.URL
 }
 
 func runProbe(t *testing.T, args ...string) (code int, out, errs string) {
@@ -48,7 +45,8 @@ func runProbe(t *testing.T, args ...string) (code int, out, errs string) {
 const liveList = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\nhttp://media.example:8080/a.ts?token=hush\n"
 
 func TestProbeHLS(t *testing.T) {
-	at, asked := shelf(t, map[string]string{
+	t.Parallel()
+	at := shelf(t, map[string]string{
 		"/room/live.m3u8": "-> /other/master.m3u8?sign=hush",
 		"/other/master.m3u8": "\xEF\xBB\xBF#EXTM3U\r\n" +
 			"#EXT-X-STREAM-INF:BANDWIDTH=800000,RESOLUTION=640x360,CODECS=\"avc1.64001e,mp4a.40.2\"\r\n360.m3u8\r\n" +
@@ -65,7 +63,7 @@ func TestProbeHLS(t *testing.T) {
 	want := `room      live (direct)
 title     live
 live      yes
-note      this version does not record HLS yet
+note      connected, but no media came
 quality   source: HLS, HEVC 1920x1080 at 59.94 frames/s, AAC, 6.0 Mbit/s declared
 quality   360p: HLS, H.264 640x360, AAC, 800 kbit/s declared
 quality   audio: HLS, AAC, 65 kbit/s declared
@@ -76,9 +74,6 @@ host      media.example:8080
 	if d := cmp.Diff(want, out); d != "" {
 		t.Error(d)
 	}
-	if n := asked.Load(); n != 5 { // is it FLV, its playlist (each with a redirect), and that of the best quality
-		t.Errorf("%d requests", n)
-	}
 	code, out, _ = runProbe(t, at+"/room/live.m3u8?token=hush", "--json")
 	var got probed
 	if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitOK {
@@ -87,7 +82,7 @@ host      media.example:8080
 	if strings.Contains(out, "hush") {
 		t.Errorf("a secret: %s", out)
 	}
-	if got.Format != "liverec-probe/1" || got.Site != "direct" || !got.Live || got.Why != "" || got.Note != hlsNote ||
+	if got.Format != "liverec-probe/1" || got.Site != "direct" || !got.Live || got.Why != "" || got.Note == "" ||
 		!cmp.Equal(got.Hosts, []string{host, "backup.example", "media.example:8080"}) {
 		t.Errorf("%+v", got)
 	}
@@ -102,6 +97,7 @@ host      media.example:8080
 
 // What a playlist can say, and what each is for a script.
 func TestProbeHLSAnswers(t *testing.T) {
+	t.Parallel()
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	fmt.Fprint(z, liveList)
@@ -109,10 +105,10 @@ func TestProbeHLSAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	const form = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=640x360\n"
-	at, _ := shelf(t, map[string]string{
+	at := shelf(t, map[string]string{
 		"/live": liveList, "/ended": liveList + "#EXT-X-ENDLIST\n", "/vod": strings.Replace(liveList, "#EXTINF", "#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF", 1),
 		"/starting": "#EXTM3U\n#EXT-X-TARGETDURATION:4\n", "/nested": form + "nested", "/gone": form + "nowhere", "/local": form + "file:///etc/passwd", "/page": form + "html",
-		"/html": "<html>", "/plain": "#EXTM3U\nhttp://h/a.mp3\n", "/big": liveList + strings.Repeat("#\n", 3<<20), "/loop": "-> /loop",
+		"/html": "<html>", "/plain": "#EXTM3U\nhttp://h/a.mp3\n", "/big": liveList + strings.Repeat("#\n", 5<<20), "/loop": "-> /loop",
 		"/1": "-> /2", "/2": "-> /3", "/3": "-> /4", "/4": "-> /5", "/5": "-> /live", "/6": form + "7", "/7": "-> /8", "/8": "-> /1",
 	})
 	for _, c := range []struct {
@@ -120,10 +116,10 @@ func TestProbeHLSAnswers(t *testing.T) {
 		code int
 		says []string // on either stream
 	}{
-		{"/live", 0, []string{"live      yes", "does not record HLS yet", "source: HLS\n", "media.example:8080"}},
+		{"/live", 0, []string{"live      yes", "no media came", "source: HLS\n", "media.example:8080"}},
 		{"/starting", 0, []string{"live      yes"}},
 		{"/1", 0, []string{"live      yes"}},
-		{"/ended", 1, []string{"live      no", "complete", "does not record HLS yet"}},
+		{"/ended", 1, []string{"live      no", "complete"}},
 		{"/vod", 1, []string{"live      no", "complete"}},
 		{"/nested", 1, []string{"live      no", "list of qualities", "640x360"}},
 		{"/gone", 1, []string{"live      no", "404", "640x360"}},
@@ -133,21 +129,27 @@ func TestProbeHLSAnswers(t *testing.T) {
 		{"/plain", 1, []string{"names no segment"}},
 		{"/big", 1, []string{"too large"}},
 	} {
-		code, out, errs := runProbe(t, at+c.url)
-		if code != c.code {
-			t.Errorf("%s: exit status %d, want %d", c.url, code, c.code)
-		}
-		for _, s := range c.says {
-			if !strings.Contains(out+errs, s) {
-				t.Errorf("%s does not say %q: %s%s", c.url, s, out, errs)
+		t.Run(c.url, func(t *testing.T) {
+			t.Parallel()
+			code, out, errs := runProbe(t, at+c.url)
+			if code != c.code {
+				t.Errorf("exit status %d, want %d", code, c.code)
 			}
-		}
+			for _, s := range c.says {
+				if !strings.Contains(out+errs, s) {
+					t.Errorf("does not say %q: %s%s", s, out, errs)
+				}
+			}
+		})
 	}
-	for _, prefix := range []string{"hls://", "HLS://", "httpstream://"} {
+	for _, prefix := range []string{"hls://", "HLS://"} {
 		for _, rest := range []string{at, strings.TrimPrefix(at, "http://")} {
-			if code, out, errs := runProbe(t, prefix+rest+"/live"); code != exitOK || !strings.Contains(out, "live      yes") {
-				t.Errorf("%s%s: exit status %d: %s%s", prefix, rest, code, out, errs)
-			}
+			t.Run(prefix+rest, func(t *testing.T) {
+				t.Parallel()
+				if code, out, errs := runProbe(t, prefix+rest+"/live"); code != exitOK || !strings.Contains(out, "live      yes") {
+					t.Errorf("exit status %d: %s%s", code, out, errs)
+				}
+			})
 		}
 	}
 	if code, out, errs := runProbe(t, "hls://"+at+"/html"); code != exitError || out != "" || !strings.Contains(errs, "does not begin with #EXTM3U") {
@@ -161,10 +163,13 @@ func TestProbeHLSAnswers(t *testing.T) {
 		}
 		fmt.Fprint(w, liveList)
 	}))
-	defer srv.Close()
-	if code, out, errs := runProbe(t, srv.URL+"/live.m3u8"); code != exitOK || !strings.Contains(out, "live      yes") {
-		t.Errorf("packed: exit status %d: %s%s", code, out, errs)
-	}
+	t.Cleanup(srv.Close)
+	t.Run("packed", func(t *testing.T) {
+		t.Parallel()
+		if code, out, errs := runProbe(t, srv.URL+"/live.m3u8"); code != exitOK || !strings.Contains(out, "live      yes") {
+			t.Errorf("exit status %d: %s%s", code, out, errs)
+		}
+	})
 }
 
 func TestCodecNames(t *testing.T) {

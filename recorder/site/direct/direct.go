@@ -34,6 +34,12 @@ import (
 // Name is what the site is called in manifests and in status.
 const Name = "direct"
 
+// What a stream comes as.
+const (
+	FormFLV = "FLV"
+	FormHLS = "HLS"
+)
+
 // The prefixes that force what a URL is taken for.
 const (
 	prefixHTTP = "httpstream://"
@@ -227,7 +233,7 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	if err == nil {
 		switch r.cfg.Quality {
 		case "", "auto", "best", "worst":
-			return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src}, nil
+			return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src, Form: FormFLV}, nil
 		}
 		src.Close()
 		return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Hint: "Leave out --quality, or name the room's HLS address.",
@@ -264,16 +270,19 @@ func (r *Resolver) playlist(ctx context.Context) (recorder.Live, error) {
 		_, err = src.List(ctx)
 	}
 	if err == nil {
-		return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src}, nil
+		return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src, Form: FormHLS}, nil
 	}
 	src.Close()
+	none := recorder.Live{Form: FormHLS}
 	if e, ok := errors.AsType[*fetch.StatusError](err); ok {
-		return answered(e.Code, e.Error(), err)
+		live, err := answered(e.Code, e.Error(), err)
+		live.Form = FormHLS
+		return live, err
 	}
 	if _, ok := errors.AsType[*hls.QualityError](err); ok {
-		return recorder.Live{}, &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Err: err, Hint: "liverec probe shows what there is."}
+		return none, &failure.Error{Op: "open stream", Kind: failure.NeedsHuman, Err: err, Hint: "liverec probe shows what there is."}
 	}
-	return recorder.Live{}, fmt.Errorf("open stream: %w", err)
+	return none, fmt.Errorf("open stream: %w", err)
 }
 
 // answered says what a refusal means.
