@@ -286,7 +286,8 @@ func (l *Ledger) Void(ctx context.Context, id segment.ID) error {
 }
 
 // Miss keeps a gap. There is one at each place (session, part, media time): where the story is told again, with another
-// length or reason, since nothing came between two failures or since a crash lay between, the newest word holds.
+// length or reason, since nothing came between two failures or since a crash lay between, the newest word holds. A
+// session has mostRows of them at the most: see fold.
 func (l *Ledger) Miss(ctx context.Context, g segment.Gap) error {
 	return l.record(ctx, "miss", "session "+string(g.Session), keeps, func(t *tx) error {
 		s, err := running(t, g.Session)
@@ -298,21 +299,69 @@ func (l *Ledger) Miss(ctx context.Context, g segment.Gap) error {
 		}
 		_, err = t.exec(`INSERT INTO gaps (session, after_seq, at, at_media, length, why, owner, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			s.n, g.AfterSeq, micros(g.At), g.AtMedia.Microseconds(), g.Length.Microseconds(), g.Why, t.owner, t.epoch)
-		return err
+		if err != nil {
+			return err
+		}
+		return l.fold(t, s.n, "gaps", "why", "length = length + (SELECT length FROM gaps WHERE n = ?2),")
 	})
 }
 
-// Mend keeps a repair. The same repair again is harmless.
+// Mend keeps a repair. The same repair again is harmless. A session has mostRows of them at the most: see fold.
 func (l *Ledger) Mend(ctx context.Context, r segment.Repair) error {
 	return l.record(ctx, "mend", "session "+string(r.Session), keeps, func(t *tx) error {
 		s, err := running(t, r.Session)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO repairs (session, seq, at_media, what, owner, epoch) VALUES (?, ?, ?, ?, ?, ?)
+		n, err := t.exec(`INSERT INTO repairs (session, seq, at_media, what, owner, epoch) VALUES (?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO NOTHING`, s.n, r.Seq, r.AtMedia.Microseconds(), r.What, t.owner, t.epoch)
-		return err
+		if err != nil || n == 0 {
+			return err
+		}
+		return l.fold(t, s.n, "repairs", "what", "")
 	})
+}
+
+// mostRows is how many gaps, and how many repairs, a session has at the most: a hostile stream can make one of each
+// with every frame, and all of them are read for each manifest, which has some 3 MB of them then.
+const mostRows = 10_000
+
+// fold keeps the rows of a session within mostRows after one was added: the newest row stays as it is, since it may be
+// told again, the one before it goes into the one before that, whose text counts what it has swallowed. The lengths of
+// gaps add up, so that what is missing stays true.
+func (l *Ledger) fold(t *tx, session int64, table, text, sum string) error {
+	var rows int
+	if _, err := one(t, `SELECT count(*) FROM `+table+` WHERE session = ?`, []any{session}, &rows); err != nil || rows <= l.most {
+		return err
+	}
+	// The newest rows of all are most likely those of this session: no index, and no sorting.
+	var into, gone int64
+	var was string
+	newest := ` FROM ` + table + ` WHERE +session = ? ORDER BY n DESC LIMIT 1 OFFSET `
+	if _, err := one(t, `SELECT n`+newest+`1`, []any{session}, &gone); err != nil {
+		return err
+	}
+	if _, err := one(t, `SELECT n, `+text+newest+`2`, []any{session}, &into, &was); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE OR IGNORE `+table+` SET `+sum+` `+text+` = ?3 WHERE n = ?1`, into, gone, swallowed(was)); err != nil {
+		return err
+	}
+	_, err := t.exec(`DELETE FROM `+table+` WHERE n = ?`, gone)
+	return err
+}
+
+const swallowing = "; and %d more, too many to list"
+
+// swallowed is the text of a row that takes in one more.
+func swallowed(text string) string {
+	n := 0
+	if i := strings.LastIndex(text, "; and "); i >= 0 {
+		if _, err := fmt.Sscanf(text[i:], swallowing, &n); err == nil && text[i:] == fmt.Sprintf(swallowing, n) {
+			text = text[:i]
+		}
+	}
+	return text + fmt.Sprintf(swallowing, n+1)
 }
 
 // running is a session of which something may still be told.

@@ -253,3 +253,48 @@ func TestGapsRepairsAndBalance(t *testing.T) {
 	must(t, l.Complete(t.Context(), s))
 	refused(t, l.Miss(t.Context(), segment.Gap{Session: s, Length: 1, Why: "late"}))
 }
+
+// A hostile stream makes a gap and a repair with each frame: the rows stay bounded, the missing time stays true, and the
+// newest word on the newest gap still holds.
+func TestRowsOfASessionAreBounded(t *testing.T) {
+	l := fresh(t)
+	l.most = 20
+	s, other := enter(t, l, "alice").Session.ID, enter(t, l, "bob").Session.ID
+	must(t, l.Miss(t.Context(), segment.Gap{Session: other, Length: time.Second, Why: "quiet"}))
+	var missing time.Duration
+	for i := range 100 {
+		g := segment.Gap{Session: s, AfterSeq: 1, At: t0.Add(time.Duration(i) * time.Second), AtMedia: time.Duration(i) * time.Second,
+			Length: time.Duration(i+1) * time.Millisecond, Why: "hole"}
+		must(t, l.Miss(t.Context(), g))
+		must(t, l.Miss(t.Context(), g)) // the answer was lost
+		g.Length += time.Millisecond
+		must(t, l.Miss(t.Context(), g)) // it has become longer
+		missing += g.Length
+		r := segment.Repair{Session: s, Seq: 1, AtMedia: g.AtMedia, What: "clock"}
+		must(t, l.Mend(t.Context(), r))
+		must(t, l.Mend(t.Context(), r))
+	}
+	b := look(t, l, s)
+	if len(b.Gaps) != 20 || len(b.Repairs) != 20 {
+		t.Fatalf("%d gaps and %d repairs", len(b.Gaps), len(b.Repairs))
+	}
+	var sum time.Duration
+	for _, g := range b.Gaps {
+		sum += g.Length
+	}
+	if sum != missing {
+		t.Errorf("%v are missing, the gaps say %v", missing, sum)
+	}
+	if g := b.Gaps[18]; g.Why != "hole; and 80 more, too many to list" || g.AtMedia != 18*time.Second {
+		t.Errorf("the gap that took the others in: %+v", g)
+	}
+	if g := b.Gaps[19]; g.Why != "hole" || g.AtMedia != 99*time.Second || g.Length != 101*time.Millisecond {
+		t.Errorf("the newest gap: %+v", g)
+	}
+	if r := b.Repairs[18]; r.What != "clock; and 80 more, too many to list" {
+		t.Errorf("the repair that took the others in: %+v", r)
+	}
+	if b := look(t, l, other); len(b.Gaps) != 1 || b.Gaps[0].Why != "quiet" {
+		t.Errorf("another broadcast has %+v", b.Gaps)
+	}
+}

@@ -44,6 +44,7 @@ type Ledger struct {
 	now   func() time.Time
 	log   zerolog.Logger
 	hook  func(step string) error
+	most  int // rows of one kind in a session: mostRows but in tests
 
 	lock   *lock
 	epoch  int64
@@ -98,7 +99,7 @@ func open(ctx context.Context, cfg Config, steps []migration) (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{
-		dir: cfg.Dir, owner: cfg.Owner, keep: cfg.Keep, now: cfg.Now, log: cfg.Log, hook: cfg.Hook, lock: lk,
+		dir: cfg.Dir, owner: cfg.Owner, keep: cfg.Keep, now: cfg.Now, log: cfg.Log, hook: cfg.Hook, most: mostRows, lock: lk,
 		in: make(chan *request, queue), done: make(chan struct{}),
 		reserve: reserve{dir: cfg.Dir},
 	}
