@@ -331,7 +331,7 @@ func FuzzRecords(f *testing.F) {
 	avcC, _ := codec.BuildAVCC([][]byte{avcSPS}, [][]byte{avcPPS})
 	hvcC, _ := codec.BuildHVCC([][]byte{hevcVPS}, [][]byte{hevcSPS}, [][]byte{hevcPPS})
 	for _, b := range [][]byte{avcC, hvcC, unhex("810d0c000a0b0000002d4cffb3cc06fdc0"), unhex("121056e500"), unhex("000201380000bb80000000"), unhex("103dc0"),
-		unhex("0c00200f00"), unhex("0000000080000022" + "10001000" + "000000000000" + "0bb802f000000000" + strings.Repeat("00", 16))} {
+		unhex("0c00200f00"), unhex("56e00c20001190000201fe00000000"), unhex("0000000080000022" + "10001000" + "000000000000" + "0bb802f000000000" + strings.Repeat("00", 16))} {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -370,6 +370,10 @@ func FuzzRecords(f *testing.F) {
 		codec.OpusTS(b)
 		codec.AppendADTS(nil, b, len(b))
 		codec.AV1Sample(nil, b)
+		var l codec.LATM
+		if data, _, err := l.Read(b); err == nil && (l.Record() == nil || len(data) > len(b)) {
+			t.Fatalf("LATM: %x", data)
+		}
 	})
 }
 

@@ -56,7 +56,7 @@ type Stream struct {
 	PID   int
 	Type  byte        // stream_type
 	Codec media.Codec // NoCodec if it is not media (ID3, SCTE-35, subtitles); OtherCodec if it is and cannot be taken
-	Why   string      // why it is not taken: "SAMPLE-AES H.264", "LATM AAC", "MPEG-2 video"; empty if it is
+	Why   string      // why it is not taken: "SAMPLE-AES H.264", "MPEG-2 video"; empty if it is
 	Track int         // number among the taken ones of its kind, -1 if it is not taken
 }
 

@@ -85,6 +85,23 @@ func basic(t *testing.T, more ...string) (clip, []byte) {
 	return c, read(t, path)
 }
 
+func TestLATM(t *testing.T) {
+	c, b := basic(t, "-mpegts_flags", "latm")
+	units, source := demux(t, b, 0).of(false), probe(t, c.source)
+	if len(units) != len(source[1]) {
+		t.Fatalf("%d frames of %d", len(units), len(source[1]))
+	}
+	for i, u := range units {
+		if hash(u.Data) != source[1][i].Hash || u.Codec != media.AAC || u.Samples != 1024 || u.Rate != 48000 || (u.Config != nil) != (i == 0) || u.Corrupt || u.Guessed ||
+			i > 0 && u.PTS != units[i-1].PTS+1920 {
+			t.Fatalf("frame %d: %+v", i, show(u))
+		}
+	}
+	if info, err := codec.Parse(media.AAC, units[0].Config); err != nil || info.SampleRate != 48000 || info.Channels != 1 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func TestClockWraps(t *testing.T) {
 	c, _ := basic(t)
 	plain := demux(t, read(t, c.remux(t, "-mpegts_copyts", "1", "-output_ts_offset", "42")), 0).units

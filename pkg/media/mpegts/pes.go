@@ -14,6 +14,8 @@ const maxHead = 9 + 255
 // maxCarry bounds what is kept of a frame of sound that goes on in the next PES.
 const maxCarry = 64 << 10
 
+const typeLATM = 0x11
+
 // stream is the state of one elementary stream that is taken.
 type stream struct {
 	elementary
@@ -48,6 +50,7 @@ type stream struct {
 	config []byte
 
 	sound sound
+	latm  codec.LATM
 }
 
 func newStream(e elementary) *stream {

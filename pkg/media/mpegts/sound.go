@@ -49,6 +49,9 @@ const (
 func (s *stream) next(b []byte) (f frame, is found) {
 	switch s.kind {
 	case media.AAC:
+		if s.Type == typeLATM {
+			return s.nextLATM(b)
+		}
 		if len(b) < 7 {
 			return f, short(b, 0xFF)
 		}
@@ -76,6 +79,21 @@ func (s *stream) next(b []byte) (f frame, is found) {
 		return nextOpus(b)
 	}
 	if f.size > len(b) {
+		return f, more
+	}
+	return f, whole
+}
+
+// nextLATM takes one LOAS frame. What is in it is not yet looked at.
+func (s *stream) nextLATM(b []byte) (f frame, is found) {
+	if len(b) < 3 {
+		return f, short(b, 0x56)
+	}
+	size, ok := codec.LATMFrame(b)
+	if !ok {
+		return f, none
+	}
+	if f.size = size; size > len(b) {
 		return f, more
 	}
 	return f, whole
@@ -168,6 +186,9 @@ func nextOpus(b []byte) (f frame, is found) {
 func (s *stream) record(b []byte) ([]byte, error) {
 	switch s.Codec {
 	case media.AAC:
+		if s.Type == typeLATM {
+			return s.latm.Record(), nil
+		}
 		return codec.BuildASC(b)
 	case media.AC3:
 		return codec.BuildAC3(b)
@@ -240,6 +261,10 @@ func (s *stream) search(b []byte) int {
 		first = 0x0B
 	case media.Opus:
 		first = 0x7F
+	case media.AAC:
+		if s.Type == typeLATM {
+			first = 0x56
+		}
 	}
 	for n := 1; n < len(b); n++ {
 		i := bytes.IndexByte(b[n:], first)
@@ -264,7 +289,22 @@ func (s *stream) search(b []byte) int {
 // frame gives out one frame. here: it begins in the newest PES.
 func (d *Demuxer) frame(s *stream, b []byte, f frame, here bool) {
 	n := &s.sound
-	guessed := false
+	guessed, data := false, b[f.header:]
+	if s.Type == typeLATM {
+		var changed bool
+		var err error
+		if data, changed, err = s.latm.Read(b); err != nil {
+			// Without its configuration nothing can be said of it, not even how long it lasts.
+			d.count.Torn += int64(len(b))
+			d.count.Corrupt++
+			return
+		}
+		i := s.latm.Info()
+		f.rate, f.samples = i.SampleRate, i.FrameSamples
+		if f.print = n.print; changed {
+			f.print++
+		}
+	}
 	switch {
 	case s.fresh && here:
 		n.base, n.n, n.timed, s.fresh = s.pts, 0, true, false
@@ -278,7 +318,7 @@ func (d *Demuxer) frame(s *stream, b []byte, f frame, here bool) {
 	t := n.now()
 	n.n += int64(f.samples)
 	u := &d.unit
-	*u = Unit{Track: s.Track, PID: s.PID, Codec: s.Codec, PTS: t, DTS: t, Samples: f.samples, Rate: f.rate, Key: true, Data: b[f.header:],
+	*u = Unit{Track: s.Track, PID: s.PID, Codec: s.Codec, PTS: t, DTS: t, Samples: f.samples, Rate: f.rate, Key: true, Data: data,
 		Jump: s.announced, Guessed: guessed}
 	if !n.known || f.print != n.print {
 		rec, err := s.record(b)

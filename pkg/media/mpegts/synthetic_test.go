@@ -167,7 +167,7 @@ func TestSeveralPrograms(t *testing.T) {
 func TestWhatIsNotTaken(t *testing.T) {
 	reg := func(s string) []byte { return append([]byte{5, 4}, s...) }
 	var streams []entry
-	for i, e := range []entry{{0, 0xDB, nil}, {0, 0xCF, nil}, {0, 0xC1, nil}, {0, 0xC2, nil}, {0, 0x11, nil}, {0, 0x02, nil}, {0, 0x06, reg("AV01")},
+	for i, e := range []entry{{0, 0xDB, nil}, {0, 0xCF, nil}, {0, 0xC1, nil}, {0, 0xC2, nil}, {0, 0x02, nil}, {0, 0x06, reg("AV01")},
 		{0, 0x15, nil}, {0, 0x06, nil}, {0, 0x86, reg("CUEI")}, {0, 0x06, reg("AC-3")}, {0, 0x06, []byte{0x7A, 1, 0}}, {0, 0x06, append(reg("Opus"), 0x7F, 2, 0x80, 6)},
 		{0, 0x24, nil}} {
 		e.pid = 0x101 + i
@@ -177,13 +177,13 @@ func TestWhatIsNotTaken(t *testing.T) {
 	if len(k.programs) != 1 || len(k.units) != 0 || k.count.Other != 1 {
 		t.Fatalf("%+v, %d units, %+v", k.programs, len(k.units), k.count)
 	}
-	for i, want := range []string{"SAMPLE-AES H.264", "SAMPLE-AES AAC", "SAMPLE-AES AC-3", "SAMPLE-AES E-AC-3", "LATM", "MPEG-2", "AV1"} {
+	for i, want := range []string{"SAMPLE-AES H.264", "SAMPLE-AES AAC", "SAMPLE-AES AC-3", "SAMPLE-AES E-AC-3", "MPEG-2", "AV1"} {
 		if s := k.programs[0].Streams[i]; !strings.Contains(s.Why, want) || s.Codec != media.OtherCodec || s.Track != -1 {
 			t.Errorf("type %#x: %+v", s.Type, s)
 		}
 	}
 	for i, want := range []media.Codec{media.NoCodec, media.NoCodec, media.NoCodec, media.AC3, media.EAC3, media.Opus, media.HEVC} {
-		if s := k.programs[0].Streams[7+i]; s.Codec != want || s.Why != "" {
+		if s := k.programs[0].Streams[6+i]; s.Codec != want || s.Why != "" {
 			t.Errorf("type %#x: %+v", s.Type, s)
 		}
 	}
@@ -524,6 +524,7 @@ func FuzzElementary(f *testing.F) {
 	f.Add(byte(0x0F), slices.Concat(adts(50, 1), adts(60, 2)[:40]), adts(60, 2)[40:], uint16(9))
 	f.Add(byte(0x03), append([]byte{0xFF, 0xFB, 0x14, 0x64}, make([]byte, 92)...), []byte{0xFF, 0xFB}, uint16(9))
 	f.Add(byte(0x87), []byte{0x0b, 0x77, 0x00, 0x05, 0x3f, 0x86, 0xff, 0, 0, 0, 0, 0, 0x0b, 0x77, 0x40, 0x05, 0x3f, 0x86, 0xff, 0, 0, 0, 0, 0}, []byte{0x0b}, uint16(9))
+	f.Add(byte(0x11), []byte{0x56, 0xE0, 0x0C, 0x20, 0, 0x11, 0x90, 0, 2, 1, 0xFE, 0, 0, 0, 0}, []byte{0x56}, uint16(9))
 	f.Add(byte(0x06), []byte{0x7F, 0xE0, 3, 0xFC, 1, 2}, []byte{0x7F, 0xFC, 0xFF, 3, 0, 0, 0, 0, 1, 9}, uint16(9))
 	f.Fuzz(func(t *testing.T, typ byte, a, b []byte, hole uint16) {
 		if len(a)+len(b) > 1<<16-100 {

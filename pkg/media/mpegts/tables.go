@@ -167,7 +167,7 @@ func (e *elementary) classify(descriptors []byte) {
 	case 0x10:
 		refuse("MPEG-4 part 2 video")
 	case 0x11:
-		refuse("LATM AAC")
+		e.Codec = media.AAC
 	case 0x1B:
 		e.Codec = media.AVC
 	case 0x1C:
