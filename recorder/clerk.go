@@ -28,7 +28,8 @@ type clerk struct {
 
 	mu     sync.Mutex
 	dirty  *syncWork
-	next   *call // the Begin of the next part; it stands outside of the order, since it may have to wait for a seal
+	ended  []*part // not written to any more, and perhaps not on the disk yet
+	next   *call   // the Begin of the next part; it stands outside of the order, since it may have to wait for a seal
 	calls  []*call
 	live   int // parts that are begun and neither sealed nor taken back
 	closed bool
@@ -111,13 +112,17 @@ func (c *clerk) sync(w *syncWork) {
 	c.poke()
 }
 
-// forget drops the wish to sync a part that goes to the sealer.
+// forget drops the wish to sync a part that goes to the sealer. The sealer may be busy with an earlier one, so the part
+// is synced here once more before anything is said of what comes after it: else a power cut could take the end of this
+// part and leave the next one, and nobody would know of the hole between them.
 func (c *clerk) forget(p *part) {
 	c.mu.Lock()
 	if c.dirty != nil && c.dirty.part == p {
 		c.dirty = nil
 	}
+	c.ended = append(c.ended, p)
 	c.mu.Unlock()
+	c.poke()
 }
 
 // close lets run end once everything was said.
@@ -141,8 +146,8 @@ func (c *clerk) run(ctx context.Context) {
 	var pause <-chan time.Time // after the ledger refused something
 	for ctx.Err() == nil {
 		c.mu.Lock()
-		work := c.dirty
-		c.dirty = nil
+		work, ended := c.dirty, c.ended
+		c.dirty, c.ended = nil, nil
 		var begin, next *call
 		if pause == nil {
 			if c.next != nil && c.live <= 1 {
@@ -154,9 +159,14 @@ func (c *clerk) run(ctx context.Context) {
 				next.tried = true
 			}
 		}
-		end := c.closed && work == nil && len(c.calls) == 0
+		end := c.closed && work == nil && len(ended) == 0 && len(c.calls) == 0
 		c.mu.Unlock()
 
+		for _, p := range ended {
+			// An error is the sealer's, which tries it again until it works; a file that is closed is synced already,
+			// or is looked at anew.
+			_ = p.file.Sync()
+		}
 		if work != nil {
 			c.durable(ctx, work)
 		}
@@ -183,7 +193,7 @@ func (c *clerk) run(ctx context.Context) {
 			c.warn.Add(nil, "ledger takes records again")
 			again.Reset()
 			continue
-		case work != nil:
+		case work != nil || len(ended) > 0:
 			continue
 		case end:
 			return

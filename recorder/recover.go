@@ -69,7 +69,12 @@ func leftovers(e segment.Entry) []segment.Segment {
 	return parts
 }
 
-// hasMedia looks whether there is a frame in a part, wherever its file is. absent: there is no file.
+// stub is how much media a part that was never synced must have to count. What is less came in the last second before
+// the end, and after a power cut it is whatever the disk happened to keep: a picture without the sound headers, a part
+// after one whose own end is gone. The source is asked for it again instead.
+const stub = time.Second
+
+// hasMedia looks whether there is media that counts in a part, wherever its file is. absent: there is no file.
 func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, absent bool, err error) {
 	f, err := dir.Read(seg.Path)
 	if err == nil {
@@ -96,7 +101,7 @@ func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, ab
 	}
 	if containerOf(seg.Path) != ContainerFLV {
 		m, err := measure(f, fi.Size(), seg, n)
-		return m.frames > 0, false, false, err
+		return err == nil && m.frames > 0 && m.container.duration() >= stub, false, false, err
 	}
 	s, err := flv.Scan(f, fi.Size(), flv.ScanConfig{})
 	if errors.Is(err, flv.ErrNotFLV) {
@@ -105,7 +110,16 @@ func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, ab
 	if err != nil {
 		return false, false, false, err
 	}
-	return s.Video.Frames+s.Audio.Frames > 0, false, false, nil
+	var first, last int64
+	for i, t := range []flv.Track{s.Video, s.Audio} {
+		if t.Frames > 0 {
+			if i == 0 || s.Video.Frames == 0 {
+				first = t.First
+			}
+			first, last = min(first, t.First), max(last, t.Last)
+		}
+	}
+	return s.Video.Frames+s.Audio.Frames > 0 && ms(last-first) >= stub, false, false, nil
 }
 
 // settle brings everything of a session to its end that a crash left unsealed, but for the part that can be gone on
