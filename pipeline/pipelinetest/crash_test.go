@@ -2,6 +2,7 @@ package pipelinetest_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -122,6 +123,43 @@ func TestK_TheRealHouseIsKilled(t *testing.T) {
 			for i := 0; i < samples(24) && !t.Failed(); i++ {
 				play(t, studioOf(13*time.Second), line, inMemory, seed+uint64(i), 1+rng.IntN(n))
 			}
+		})
+	}
+}
+
+// A power cut instead of a kill: what the disk had not synced may be gone, of each open file another stretch. The tail of
+// part k must not vanish without a gap while something of part k+1 stays.
+func TestK_ThePowerOfTheRealHouseIsCut(t *testing.T) {
+	seed := newSeed(t)
+	var names []string
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, line, 1, newStudio(t, "live", 13*time.Second))
+		playIn(t, w, true)
+		names = w.steps
+	})
+	// Most of it around the cuts: from the creation of the next part to the seal of the one before.
+	near := map[int]bool{}
+	for i, name := range names {
+		if strings.HasPrefix(name, "create media/") {
+			for k := i; k < min(i+30, len(names)); k++ {
+				near[k+1] = true
+			}
+		}
+	}
+	places := slices.Sorted(maps.Keys(near))
+	t.Logf("%d steps, %d of them near a cut, seed %d", len(names), len(places), seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for i := 0; i < samples(40) && !t.Failed(); i++ {
+		at := places[rng.IntN(len(places))]
+		if i%4 == 3 {
+			at = 1 + rng.IntN(len(names))
+		}
+		synctest.Test(t, func(t *testing.T) {
+			scene := newStudio(t, "live", 13*time.Second)
+			scene.cuts = true
+			w := newWorld(t, line, seed+uint64(i), scene)
+			w.ways = []bool{true}
+			playIn(t, w, true, at)
 		})
 	}
 }
