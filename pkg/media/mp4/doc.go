@@ -23,6 +23,9 @@
 //	buf = w.Flush(buf)                    // every 500 ms: what was added becomes one fragment
 //	tail, at, patch := w.Close()          // append tail, sync, write patch at at, sync
 //
+// The fragments hold both tracks, so the files are not CMAF and do not say so; where a track never got a sample the index
+// leaves it out.
+//
 // # Time
 //
 // The caller's times count from the begin of the part. The file shows its earliest first frame at 0, and both tracks keep

@@ -124,7 +124,7 @@ func (w *Writer) appendMoov(b []byte, final bool) []byte {
 	b = zeros(b, 24)
 	b = shut(be.AppendUint32(b, 3), at)
 	for _, l := range w.lanes {
-		if l != nil {
+		if l != nil && (!final || w.lists(l)) {
 			b = l.appendTrak(b, final)
 		}
 	}
@@ -144,6 +144,12 @@ func (w *Writer) appendMoov(b []byte, final bool) []byte {
 		b = shut(b, mvex)
 	}
 	return shut(b, moov)
+}
+
+// lists tells whether the index of a closed file has a track. One that never came is left out: players wait for it.
+func (w *Writer) lists(l *lane) bool {
+	v, a := w.Frames()
+	return l.n > 0 || v+a == 0
 }
 
 const (

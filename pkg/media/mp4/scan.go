@@ -71,7 +71,8 @@ type Scanned struct {
 // Writer.Head at 0 where Rewrite says so, Add. What lies behind the last whole fragment does not matter.
 //
 // A file whose head is torn is found again by ScanConfig.Head, or by ScanConfig.Config; if it is shorter than its head,
-// End is the length of that. Memory: that of the Writer, and at most maxMoof and a window of 256 KiB.
+// End is the length of that. Memory: that of the Writer, and at most twice the largest moof
+// (4 MiB) and a window of 256 KiB.
 //
 // Errors: ErrForeign, those of the reader, that of ScanConfig.Sample.
 func Scan(r io.ReaderAt, size int64, cfg ScanConfig) (*Scanned, error) {

@@ -303,6 +303,7 @@ func TestToolsSeeTracksWhereTheyAre(t *testing.T) {
 		"sound 100 ms later":  later(false, 100*time.Millisecond),
 		"picture later":       later(true, 900*time.Millisecond),
 		"sound 70 ms earlier": earlier,
+		"no sound at all":     later(false, time.Hour),
 	} {
 		for when, at := range map[string]int{"at once": 0, "behind the first sample": 1, "at the end": len(samples)} {
 			w, err := mp4.NewWriter(whole.cfg)

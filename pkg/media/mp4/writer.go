@@ -459,7 +459,9 @@ func (w *Writer) Size() int64 {
 			}
 			n += l.trafLen() + int64(len(l.data))
 		}
-		moov += l.trakLen()
+		if w.lists(l) {
+			moov += l.trakLen()
+		}
 	}
 	return n + moov
 }
