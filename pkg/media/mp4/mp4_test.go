@@ -682,3 +682,28 @@ func BenchmarkDemuxer(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkScan finds three hours again whose content is known up to the end.
+func BenchmarkScan(b *testing.B) {
+	f := create(b, both())
+	data := make([]byte, 100)
+	j := 0
+	for i := range 3 * 3600 * 25 {
+		at := time.Duration(i) * 40 * time.Millisecond
+		f.w.Add(mp4.Sample{Video: true, Key: i%50 == 0, Time: at, Shift: 80 * time.Millisecond, Data: data[:50+i%50]})
+		for ; time.Duration(j)*1024*time.Second/48_000 < at; j++ {
+			f.w.Add(mp4.Sample{Time: time.Duration(j) * 1024 * time.Second / 48_000, Data: data[:20+i%9]})
+		}
+		if _, d := f.w.Pending(); d >= 500*time.Millisecond {
+			f.flush()
+		}
+	}
+	f.flush()
+	b.ReportAllocs()
+	for b.Loop() {
+		sc, err := mp4.Scan(bytes.NewReader(f.b), int64(len(f.b)), mp4.ScanConfig{Known: f.w.Mark()})
+		if err != nil || sc.Writer.Mark() != f.w.Mark() {
+			b.Fatal(err, sc)
+		}
+	}
+}
