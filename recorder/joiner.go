@@ -76,8 +76,9 @@ func (t *take) change(numbered bool) {
 		if err := t.seg.Close(segment.CutHeader); err != nil {
 			t.c.log.Error().Err(err).Msg("part could not be closed as it should")
 		}
-		seq, at := t.seg.place()
-		t.seg.miss(segment.Gap{Session: t.seg.session, AfterSeq: seq, At: t.seg.heard.UTC(), AtMedia: at, Length: time.Since(t.seg.heard), Why: t.why})
+		if seq, at := t.seg.place(); seq > 0 { // before the first frame nothing is missing
+			t.seg.miss(segment.Gap{Session: t.seg.session, AfterSeq: seq, At: t.seg.heard.UTC(), AtMedia: at, Length: time.Since(t.seg.heard), Why: t.why})
+		}
 	}
 	t.seg.adjust = t.seg.adjust.Add(old)
 	t.seg.lastOut = 0

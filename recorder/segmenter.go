@@ -372,7 +372,22 @@ func (s *Segmenter) open(it *repair.Item) error {
 	}
 	s.noteDue = true
 	s.log.Info().Str("session", string(s.session)).Uint32("seq", seg.ID.Seq).Msg("segment begun")
+	if first := s.last.Version == 0; first {
+		// Without any note a next process would know nothing of the source's clock and place.
+		s.await(s.extend(s.part, s.note(s.part)))
+	}
 	return nil
+}
+
+// await waits for the ledger, for a moment.
+func (s *Segmenter) await(c *call) {
+	t := time.NewTimer(gapWait)
+	defer t.Stop()
+	select {
+	case <-c.done:
+	case <-t.C:
+	case <-s.ctx.Done():
+	}
 }
 
 // create makes the file of a part. One that is there already has this number and no media in it: an attempt to begin
@@ -646,10 +661,10 @@ func (s *Segmenter) Gap(g repair.Gap) {
 }
 
 // extend puts a note before everything that is told later.
-func (s *Segmenter) extend(p *part, n note) {
+func (s *Segmenter) extend(p *part, n note) *call {
 	e := s.extent(p, 0)
 	e.State = n.encode()
-	s.clerk.say("note "+p.seg.ID.String(), func(ctx context.Context) error {
+	return s.clerk.say("note "+p.seg.ID.String(), func(ctx context.Context) error {
 		e.Durable = p.durable.Load() // now that no sync of it is under way
 		return s.clerk.journal.Extend(ctx, p.seg.ID, e)
 	})
@@ -688,14 +703,7 @@ func (s *Segmenter) miss(g segment.Gap) {
 		}
 		s.extend(p, n)
 	}
-	c := s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) })
-	t := time.NewTimer(gapWait)
-	defer t.Stop()
-	select {
-	case <-c.done:
-	case <-t.C:
-	case <-s.ctx.Done():
-	}
+	s.await(s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) }))
 }
 
 // Repair writes down what was put right.

@@ -64,6 +64,7 @@ type Retimer struct {
 	hold      []held
 	holdBytes int
 
+	flight  int64 // frames that were taken and neither held, written nor dropped yet: the sink may ask for the State meanwhile
 	account segment.Account
 	ordinal uint64
 	content uint64
@@ -133,6 +134,7 @@ func (r *Retimer) State() repair.State {
 		Version: repair.StateVersion, Last: [2]int64{-1, -1}, Ordinal: r.ordinal, Content: r.content, Frames: r.frames,
 		Account: r.account, Numbered: raw, LastAt: r.lastAt.UnixMilli(),
 	}
+	s.Account.Parsed -= r.flight
 	for t := range r.hold {
 		s.Account.Parsed--
 		s.Account.TagBytes -= int64(len(r.hold[t].p.Body))
@@ -228,6 +230,7 @@ func (r *Retimer) Connect(at time.Time, why string) {
 	}
 	r.account.Connections++
 	r.fresh, r.catching, r.joined = r.any(), r.any(), r.any()
+	r.ahead = r.place // the source was asked to go on behind that: what it began to send may not be whole
 }
 
 // Push takes one batch in. The batch stays the caller's.
@@ -297,7 +300,10 @@ func (r *Retimer) join(s *media.Seam) error {
 		return err
 	}
 	if !bytes.Equal(r.place, r.ahead) {
-		r.place, r.placeOut = r.ahead, r.edge()
+		r.place = r.ahead
+		if !r.fresh { // else all of it was written before, and what follows may have been too
+			r.placeOut = r.edge()
+		}
 		r.epoch++
 	}
 	if !r.fresh {
@@ -383,7 +389,9 @@ func (r *Retimer) release(all bool) error {
 	r.place0(first)
 	hold := r.hold
 	r.hold, r.holdBytes = nil, 0
+	r.flight += int64(len(hold))
 	for i := range hold {
+		r.flight--
 		if err := r.write(&hold[i].p, hold[i].at); err != nil {
 			return err
 		}
@@ -427,6 +435,13 @@ func (r *Retimer) edge() time.Duration {
 
 // write brings one frame onto the clock of the session and hands it out.
 func (r *Retimer) write(p *media.Packet, at time.Time) error {
+	r.flight++
+	err := r.put(p, at)
+	r.flight--
+	return err
+}
+
+func (r *Retimer) put(p *media.Packet, at time.Time) error {
 	t := track(p)
 	switch {
 	case !r.any():
