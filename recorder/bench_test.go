@@ -83,7 +83,7 @@ func record(tb testing.TB, data []byte, part time.Duration, kind recorder.Contai
 // fsync, SHA-256 of the sealed parts.
 func BenchmarkSourceToFile(b *testing.B) {
 	data := stream(b, 5*time.Minute)
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		b.Run(string(kind), func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			var tags, mallocs int64
@@ -101,7 +101,7 @@ func BenchmarkSourceToFile(b *testing.B) {
 func TestATagCostsNoAllocation(t *testing.T) {
 	data := stream(t, 90*time.Second)
 	short := data[:len(data)/3]
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			record(t, short, time.Hour, kind) // pools fill
 			t1, m1 := record(t, short, time.Hour, kind)

@@ -176,14 +176,34 @@ func (m mp4Muxer) finish() ending {
 }
 
 // tsMuxer is MPEG-TS: nothing of it ever changes.
-type tsMuxer struct{ *mpegts.Muxer }
+type tsMuxer struct {
+	*mpegts.Muxer
+	tracks [2]span
+}
+
+// span is how far one track reaches.
+type span struct {
+	frames            int64
+	first, last, step time.Duration
+}
+
+func (s *span) add(at, usual time.Duration) {
+	switch {
+	case s.frames == 0:
+		s.first, s.step = at, usual
+	case at > s.last:
+		s.step = at - s.last
+	}
+	s.frames++
+	s.last = at
+}
 
 func newTS(c configs) (muxer, error) {
 	m, err := mpegts.NewMuxer(tsConfig(&c))
 	if err != nil {
 		return nil, err
 	}
-	return tsMuxer{m}, nil
+	return &tsMuxer{Muxer: m}, nil
 }
 
 func tsConfig(c *configs) (m mpegts.Config) {
@@ -196,14 +216,37 @@ func tsConfig(c *configs) (m mpegts.Config) {
 	return m
 }
 
-func (m tsMuxer) kind() Container { return ContainerTS }
-func (m tsMuxer) headLen() int64  { return 0 }
+func (m *tsMuxer) kind() Container { return ContainerTS }
+func (m *tsMuxer) headLen() int64  { return 0 }
+func (m *tsMuxer) finish() ending  { return ending{} }
 
-func (m tsMuxer) add(it *repair.Item, at time.Duration) error {
-	return m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Payload()})
+// Duration is from the first frame to the end of the last one, of video if there is some, else of sound.
+func (m *tsMuxer) Duration() time.Duration {
+	for _, s := range m.tracks {
+		if s.frames > 0 {
+			return s.last + s.step - s.first
+		}
+	}
+	return 0
 }
 
-func (m tsMuxer) finish() ending { return ending{} }
+func (m *tsMuxer) Frames() (video, audio int64) { return m.tracks[vid].frames, m.tracks[aud].frames }
+
+func (m *tsMuxer) add(it *repair.Item, at time.Duration) error {
+	err := m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Payload()})
+	if err == nil {
+		m.count(it.Kind == media.Video, at, time.Duration(it.Dur)*time.Millisecond)
+	}
+	return err
+}
+
+func (m *tsMuxer) count(video bool, at, usual time.Duration) {
+	t := aud
+	if video {
+		t = vid
+	}
+	m.tracks[t].add(at, usual)
+}
 
 // measureMP4 walks a hybrid MP4, wherever a crash has left it.
 func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured, error) {
@@ -283,12 +326,14 @@ func measureTS(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured
 		}
 	}
 	var frames []stored
+	ts := &tsMuxer{}
 	s, err := mpegts.Scan(r, size, mpegts.ScanConfig{Config: tsConfig(&c), Sample: func(s mpegts.Sample, at int64, sum uint64) {
 		f := stored{at: s.Time, off: at, tag: repair.TailTag{Kind: media.Audio, Key: s.Key, Size: len(s.Data), Sum: sum}}
 		if s.Video {
 			f.tag.Kind = media.Video
 		}
 		frames = append(frames, f)
+		ts.count(s.Video, s.Time, 0)
 	}})
 	if errors.Is(err, codec.ErrBad) {
 		return m, nil
@@ -300,10 +345,10 @@ func measureTS(r io.ReaderAt, size int64, seg segment.Segment, n note) (measured
 	if s.Muxer == nil {
 		return m, nil
 	}
-	v, a := s.Muxer.Frames()
-	m.frames = v + a
+	ts.Muxer = s.Muxer
+	m.frames = int64(len(frames))
 	m.tail = fit(recent(frames, known(own, n)), m.exact, known(own, n), n.last())
-	m.container = &fragments{muxer: tsMuxer{s.Muxer}, configs: c, begun: true}
+	m.container = &fragments{muxer: ts, configs: c, begun: true}
 	return m, nil
 }
 

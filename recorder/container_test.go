@@ -39,7 +39,7 @@ func tool(t testing.TB, name string) string {
 // A broadcast in parts of each container: every picture once, nothing missing, and a player that we did not write reads
 // each part to its end.
 func TestContainers(t *testing.T) {
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			var files []string
 			synctest.Test(t, func(t *testing.T) {
@@ -104,42 +104,16 @@ func (s *packets) Host() string { return "packets" }
 func (s *packets) Close() error { return nil }
 
 func (s *packets) Run(ctx context.Context, out chan<- *media.Batch) error {
-	sounds := 0
 	for i := range s.frames {
 		size := 0
 		if i == s.big && i > 0 {
 			size = media.MaxBody
 		}
-		b := media.Get(size + 8<<10)
-		b.At = time.Now()
-		n := 0
-		add := func(p media.Packet, data []byte) {
-			p.Body = b.Bytes()[n : n+copy(b.Bytes()[n:], data)]
-			n += len(p.Body)
-			typ := flv.TagVideo
-			if p.Kind == media.Audio || p.Kind == media.AudioConfig {
-				typ = flv.TagAudio
-			}
-			p.Sum = flv.Sum(typ, p.Body)
-			b.Packets = append(b.Packets, p)
-			b.Count.Received += int64(len(p.Body))
-			b.Count.Tags += int64(len(p.Body))
-		}
+		b := s.batch(i, i+1, size)
 		if i == 0 {
-			for t, k := range []media.Kind{media.VideoConfig, media.AudioConfig} {
-				if s.codec[t] != media.NoCodec {
-					add(media.Packet{Kind: k, Codec: s.codec[t]}, s.config[t])
-				}
-			}
+			c := s.configs()
+			b.Packets = append(c, b.Packets...)
 		}
-		for ; s.codec[1] != media.NoCodec && sounds*1024*1000/44100 <= i*40; sounds++ {
-			add(media.Packet{Kind: media.Audio, Codec: s.codec[1], DTS: int64(sounds * 1024 * 1000 / 44100), Exact: time.Duration(sounds) * 1024 * time.Second / 44100}, sound(sounds)[2:])
-		}
-		data := unit(i%50 == 0, i, 2000)[5:]
-		if size > 0 {
-			data = unit(i%50 == 0, i, size-4)[5:]
-		}
-		add(media.Packet{Kind: media.Video, Codec: s.codec[0], Key: i%50 == 0, DTS: int64(i * 40), Exact: time.Duration(i) * 40 * time.Millisecond}, data)
 		out <- b
 		if s.pace {
 			select {
@@ -152,13 +126,54 @@ func (s *packets) Run(ctx context.Context, out chan<- *media.Batch) error {
 	return io.EOF
 }
 
+func (s *packets) configs() (c []media.Packet) {
+	for t, k := range []media.Kind{media.VideoConfig, media.AudioConfig} {
+		if s.codec[t] != media.NoCodec {
+			c = append(c, media.Packet{Kind: k, Codec: s.codec[t], Body: s.config[t], Sum: flv.Sum([]byte{9, 8}[t], s.config[t])})
+		}
+	}
+	return c
+}
+
+// batch holds the pictures from one number up to another, and the sound that belongs to them.
+func (s *packets) batch(from, to, size int) *media.Batch {
+	b := media.Get(size + (to-from)*4<<10)
+	b.At = time.Now()
+	n := 0
+	add := func(p media.Packet, data []byte) {
+		p.Body = b.Bytes()[n : n+copy(b.Bytes()[n:], data)]
+		n += len(p.Body)
+		typ := flv.TagVideo
+		if p.Kind == media.Audio {
+			typ = flv.TagAudio
+		}
+		p.Sum = flv.Sum(typ, p.Body)
+		b.Packets = append(b.Packets, p)
+		b.Count.Received += int64(len(p.Body))
+		b.Count.Tags += int64(len(p.Body))
+	}
+	for i := from; i < to; i++ {
+		at := func(k int) time.Duration { return time.Duration(k) * 1024 * time.Second / 44100 }
+		begin := time.Duration(i) * 40 * time.Millisecond
+		first := int(begin * 44100 / 1024 / time.Second)
+		for ; at(first) < begin; first++ {
+		}
+		for k := first; s.codec[1] != media.NoCodec && at(k) < begin+40*time.Millisecond; k++ {
+			add(media.Packet{Kind: media.Audio, Codec: s.codec[1], DTS: at(k).Milliseconds(), Exact: at(k)}, sound(k)[2:])
+		}
+		data := unit(i%50 == 0, i, max(2000, size-4))[5:]
+		add(media.Packet{Kind: media.Video, Codec: s.codec[0], Key: i%50 == 0, DTS: begin.Milliseconds(), Exact: begin}, data)
+	}
+	return b
+}
+
 // Packets without an FLV tag header become MP4, or FLV with tag headers where that is asked for.
 func TestContainerOfSamples(t *testing.T) {
 	video, audio := headers(t)
 	for _, c := range []struct {
 		want recorder.Container
 		ext  string
-	}{{"", ".mp4"}, {recorder.ContainerAuto, ".mp4"}, {recorder.ContainerMP4, ".mp4"}, {recorder.ContainerFLV, ".flv"}} {
+	}{{"", ".mp4"}, {recorder.ContainerAuto, ".mp4"}, {recorder.ContainerMP4, ".mp4"}, {recorder.ContainerFLV, ".flv"}, {recorder.ContainerTS, ".ts"}} {
 		t.Run(string(c.want), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{})
@@ -239,6 +254,7 @@ func TestContainerFollowsTheCodec(t *testing.T) {
 	}{
 		{recorder.ContainerAuto, []string{"P0001.flv", "P0002.mp4", "P0003.mp4", "P0004.flv"}},
 		{recorder.ContainerMP4, []string{"P0001.mp4", "P0002.mp4", "P0003.mp4", "P0004.mp4"}},
+		{recorder.ContainerTS, []string{"P0001.ts", "P0002.ts", "P0003.ts", "P0004.ts"}},
 	} {
 		t.Run(string(c.want), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/liverec/liverec/pkg/durable"
 	"github.com/liverec/liverec/pkg/liveroom"
+	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/probe"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
@@ -225,19 +228,22 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 	return steps
 }
 
+// from is the first step of a walk that leaves some out: in time, each has its turn.
+func from(stride int) int { return 1 + int(time.Now().UnixNano()%int64(stride)) }
+
 // A death at every single step: K1, K2, K3, K4 and all that lies between.
 func TestI3_DeathAtEveryStep(t *testing.T) {
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			all := crashes(t, kind, false, time.Second)[0]
 			if all < 40 {
 				t.Fatalf("only %d steps", all)
 			}
-			stride := 1
+			stride := map[recorder.Container]int{recorder.ContainerFLV: 1, recorder.ContainerMP4: 2, recorder.ContainerTS: 5}[kind]
 			if testing.Short() {
-				stride = 9
+				stride *= 9
 			}
-			for k := 1; k <= all; k += stride {
+			for k := from(stride); k <= all; k += stride {
 				crashes(t, kind, false, time.Second, k)
 				if t.Failed() {
 					t.Fatalf("at step %d", k)
@@ -250,14 +256,14 @@ func TestI3_DeathAtEveryStep(t *testing.T) {
 
 // The power goes at any step: what was not synced is lost as well, and what is missing is told.
 func TestI3_PowerCuts(t *testing.T) {
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			all := crashes(t, kind, true, time.Second)[0]
-			stride := 3 // each costs a second
+			stride := 7 // each costs a second
 			if testing.Short() {
 				stride = 19
 			}
-			for k := 1 + int(time.Now().UnixNano()%int64(stride)); k <= all; k += stride {
+			for k := from(stride); k <= all; k += stride {
 				crashes(t, kind, true, time.Second, k)
 				if t.Failed() {
 					t.Fatalf("at step %d", k)
@@ -269,7 +275,7 @@ func TestI3_PowerCuts(t *testing.T) {
 
 // Two deaths: the second one while the first one is being recovered from, or soon after.
 func TestI3_DeathAtPairsOfSteps(t *testing.T) {
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			all := crashes(t, kind, false, time.Second)[0]
 			seed := uint64(time.Now().UnixNano())
@@ -389,15 +395,147 @@ func TestI3_DeathWhileTheContainerChanges(t *testing.T) {
 	if all < 40 {
 		t.Fatalf("only %d steps", all)
 	}
-	stride := 1
+	stride := 3
 	if testing.Short() {
-		stride = 9
+		stride = 19
 	}
-	for k := 1; k <= all; k += stride {
+	for k := from(stride); k <= all; k += stride {
 		changing(t, k)
 		if t.Failed() {
 			t.Fatalf("at step %d", k)
 		}
 	}
 	t.Logf("%d steps", all)
+}
+
+// numbered is a room that numbers its media: segments of 2 s, each there for good as soon as it is over.
+type numbered struct {
+	packets
+	begin    time.Time
+	segments int
+}
+
+func (n *numbered) Every() time.Duration { return time.Second }
+func (n *numbered) Resolve(context.Context, segment.Room) (recorder.Live, error) {
+	if time.Since(n.begin) > time.Duration(n.segments)*2*time.Second+14*time.Second {
+		return recorder.Live{Presence: recorder.Offline, Confirmed: true, Why: "over"}, nil
+	}
+	return recorder.Live{Presence: recorder.OnAir, Source: &numberedSource{room: n}}, nil
+}
+
+// numberedSource is one connection to it.
+type numberedSource struct {
+	room *numbered
+	next int
+}
+
+func (s *numberedSource) Host() string { return "numbered" }
+func (s *numberedSource) Close() error { return nil }
+func (s *numberedSource) Resume(place []byte) {
+	if place != nil {
+		n, _ := strconv.Atoi(string(place))
+		s.next = n + 1
+	}
+}
+
+func (s *numberedSource) Run(ctx context.Context, out chan<- *media.Batch) error {
+	first := true
+	for ; s.next < s.room.segments; s.next++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Until(s.room.begin.Add(time.Duration(s.next+1) * 2 * time.Second))):
+		}
+		for from := s.next * 50; from < s.next*50+50; from += 10 {
+			b := s.room.batch(from, from+10, 0)
+			if from == s.next*50 {
+				head := []media.Packet{{Kind: media.Join, Seam: &media.Seam{Place: []byte(strconv.Itoa(s.next))}}}
+				if first {
+					head = append(head, s.room.configs()...)
+				}
+				b.Packets, first = append(head, b.Packets...), false
+			}
+			out <- b
+		}
+	}
+	return io.EOF
+}
+
+// A source that numbers its media has everything still, so a death at any step costs nothing at all: no picture is
+// missing, none is there twice.
+func TestI3_DeathOfNumberedMedia(t *testing.T) {
+	video, audio := headers(t)
+	run := func(t *testing.T, kind recorder.Container, power bool, at ...int) (steps []int) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, liveroom.Config{})
+			r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 4*time.Second, true, 15*time.Second, kind
+			room := &numbered{begin: time.Now(), segments: 6, packets: packets{codec: [2]media.Codec{media.AVC, media.AAC}, config: [2][]byte{video[5:], audio[2:]}}}
+			r.deps.Resolver = room
+			var deaths []string
+			for _, a := range append(at, 0) {
+				k := newKiller(a)
+				k.power = power
+				died := r.life(k)
+				steps = append(steps, k.step)
+				if !died {
+					break
+				}
+				deaths = append(deaths, k.what+k.when.Format(" at 05.000"))
+				time.Sleep(time.Second)
+			}
+			what := fmt.Sprintf("death at steps %v (%q)", at, deaths)
+			if n := len(r.journal.Sessions()); n != 1 {
+				t.Fatalf("%s: %d sessions", what, n)
+			}
+			s := r.session()
+			r.check(s, probe.Config, probe.Skew)
+			r.noOrphans()
+			seen := map[probe.Digest]bool{}
+			for _, g := range s.Segments() {
+				rep, err := probe.File(filepath.Join(r.path, g.Path))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range rep.Digests {
+					if seen[d] {
+						t.Errorf("%s: a picture of %s was there before", what, g.ID)
+					}
+					seen[d] = true
+				}
+			}
+			if want := room.segments * 50; len(seen) != want {
+				t.Errorf("%s: %d of %d pictures", what, len(seen), want)
+			}
+			if err := s.Account.Check(); err != nil || !s.Left || s.Account.Written != total(s.Segments()) {
+				t.Errorf("%s: %d frames in the parts, account %+v: %v", what, total(s.Segments()), s.Account, err)
+			}
+			for _, g := range s.Gaps {
+				if g.Why != "lost before it was safe on the disk" { // it was told before the source had it again
+					t.Errorf("%s: gap %+v", what, g)
+				}
+			}
+			if t.Failed() {
+				t.Logf("%s: gaps %v, parts %v", what, s.Gaps, s.Segments())
+			}
+		})
+		return steps
+	}
+	for _, kind := range []recorder.Container{recorder.ContainerMP4, recorder.ContainerTS, recorder.ContainerFLV} {
+		for _, power := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s power %v", kind, power), func(t *testing.T) {
+				all := run(t, kind, power)[0]
+				stride := 7
+				if testing.Short() {
+					stride = 29
+				}
+				for k := from(stride); k <= all; k += stride {
+					run(t, kind, power, k)
+					if t.Failed() {
+						t.Fatalf("at step %d", k)
+					}
+				}
+				t.Logf("%d steps", all)
+			})
+		}
+	}
 }

@@ -229,7 +229,7 @@ func TestCuts(t *testing.T) {
 		{name: "size", src: script{gops: []int{second}, frames: 60 * second, size: 8000}, limit: time.Hour, size: 1 << 20, least: 4 * time.Second, most: 6 * time.Second, parts: -1},
 		{name: "a group larger than the size", src: script{gops: []int{10 * second}, frames: 30 * second, size: 8000}, limit: time.Hour, size: 1 << 20, least: time.Second, most: 6 * time.Second, parts: -1, known: []probe.Code{probe.Start, probe.Index}},
 	} {
-		for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+		for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 			t.Run(c.name+" "+string(kind), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					r := newRig(t, liveroom.Config{})
@@ -244,7 +244,11 @@ func TestCuts(t *testing.T) {
 					r.start()
 					r.wait()
 					s := r.session()
-					r.check(s, c.known...)
+					known := c.known
+					if kind == recorder.ContainerTS && known != nil { // parameter sets come with key frames
+						known = append(slices.Clone(known), probe.Config)
+					}
+					r.check(s, known...)
 					segs := s.Segments()
 					if c.parts >= 0 && len(segs) != c.parts {
 						t.Errorf("%d parts", len(segs))
@@ -277,7 +281,7 @@ func TestCuts(t *testing.T) {
 // A source at full speed is cut as exactly as one at real pace.
 func TestCutsAtFullSpeed(t *testing.T) {
 	video, audio := headers(t)
-	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4} {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
 		t.Run(string(kind), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{})
