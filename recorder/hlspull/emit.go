@@ -57,6 +57,7 @@ type emitter struct {
 	shift time.Duration // is added to the clock of the sound's own list
 	fixed bool          // shift holds
 	begun bool
+	over  bool // nobody goes on behind it; set before in is closed
 }
 
 type record struct {
@@ -555,6 +556,9 @@ func (m *emitter) close() {
 	}
 	if m.begun && m.place.Video != nil {
 		if note, err := json.Marshal(m.place); err == nil {
+			if !m.over {
+				m.gone = gone{} // whoever goes on tries it again, and tells it then
+			}
 			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil)
 		}
 	}

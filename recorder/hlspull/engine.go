@@ -122,7 +122,7 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	emitting.Go(e.emitter.run)
 
 	err := e.loop(ctx)
-
+	e.emitter.over = errors.Is(err, ErrEnd) // it reads it once in is closed
 	cancel()
 	done := make(chan struct{})
 	var closing sync.WaitGroup
@@ -588,6 +588,9 @@ func (t *track) addParts(now time.Time) {
 	t.jobs = append(t.jobs, &job{seg: s, listed: now, retry: now, deadline: now.Add(s.Duration + 3*w.target), open: true})
 }
 
+// horizon is how many segments are looked at in one step: a list may have hours.
+const horizon = 128
+
 // fetch starts what is to be fetched: the one whose deadline is next first.
 func (e *engine) fetch(now time.Time) {
 	var due []*job
@@ -603,10 +606,12 @@ func (e *engine) fetch(now time.Time) {
 				e.wakeAt(j.retry)
 				continue
 			}
-			if i > 0 && !e.fits() {
+			if i > 0 && j.load.raw == nil && !e.fits() {
 				continue
 			}
-			due = append(due, j)
+			if due = append(due, j); len(due) > horizon {
+				break
+			}
 			owner[j] = t
 		}
 	}
@@ -625,7 +630,7 @@ func (e *engine) fetch(now time.Time) {
 		}
 		t := owner[j]
 		head := t.jobs[0] == j
-		if !head && !e.fits() {
+		if !head && j.load.raw == nil && !e.fits() {
 			continue
 		}
 		e.running++
@@ -680,8 +685,11 @@ func (e *engine) landed(r loaded, now time.Time) {
 			e.log.Warn().Err(r.err).Uint64("msn", j.seg.Sequence).Msg("segment cannot be opened yet")
 		}
 		j.retry = now.Add(min(backoff(j.tries)+time.Second, 2*time.Second))
-		if errors.Is(r.err, errScheme) {
+		if _, place := errors.AsType[*fetch.PlaceError](r.err); place || errors.Is(r.err, errScheme) {
 			e.lose(j, r.err)
+		}
+		if yes, gone := refused(r.err); yes && !gone {
+			e.wantRenewal(now, "a key was refused")
 		}
 		return
 	}
@@ -835,7 +843,7 @@ func (e *engine) lose(j *job, err error) {
 func (e *engine) decide(t *track, now time.Time) {
 	starved := t.n == 1 && e.emitter.starved.Swap(false)
 	short := e.memory.now() > MaxMemory-keep
-	for i, j := range t.jobs {
+	for i, j := range t.jobs[:min(len(t.jobs), 2*horizon)] {
 		if j.state != waiting {
 			continue
 		}

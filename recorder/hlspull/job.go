@@ -91,7 +91,7 @@ func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit, shar
 
 // body fetches the bytes. sharers is how many transfers have the line between them.
 func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int, r *loaded) error {
-	total := max(10*time.Second, 3*seg.Duration) * time.Duration(max(sharers, 1))
+	total := max(10*time.Second, 3*seg.Duration)
 	room := func(n int) error {
 		if r.held+n > MaxSegment {
 			return fetch.ErrTooLarge
@@ -118,7 +118,7 @@ func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int,
 		if spans[i].Length > 0 && spans[i].Offset < 0 {
 			return fmt.Errorf("%w: its range goes on behind one that was never listed", errNoMedia)
 		}
-		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: total, Room: room})
+		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: total, Sharers: sharers, Room: room})
 		r.load.read += a.Read
 		r.load.took += a.Took
 		r.load.host = a.Host()

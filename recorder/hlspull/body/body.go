@@ -228,6 +228,9 @@ func Decrypt(b, key []byte, vectors ...[16]byte) (plain []byte, used int, err er
 			return b, fits, nil
 		}
 	}
+	if k, _ := Sniff(b); k == TS && len(b)%packet == 0 && (len(b)-pad)%packet != 0 {
+		return b, fits, nil // not padded, and its last bytes only look like it
+	}
 	return b[:len(b)-pad], fits, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/liverec/liverec/pkg/media/hls"
@@ -30,6 +31,8 @@ const (
 	// maxWait is the longest Retry-After that is honoured.
 	maxWait     = 10 * time.Second
 	firstBuffer = 64 << 10
+	// unknownShare is the share of a transfer whose length is not known.
+	unknownShare = 256 << 10
 )
 
 // Config says how to ask.
@@ -96,6 +99,9 @@ type Request struct {
 	Max   int64         // most bytes of the body, also decompressed
 	First time.Duration // to the head of the answer; default FirstByte
 	Total time.Duration // for all of it; 0: no limit but Stall
+	// Sharers is how many transfers have the line between them: one that by Total has its share of the bytes gets Total for
+	// each of them. 0: 1.
+	Sharers int
 	// Tag and Since make it conditional: ETag and Last-Modified of the copy that is here.
 	Tag, Since string
 	// Room is asked for each n bytes of memory more; an error of it ends the reading and is returned. nil: there is room.
@@ -166,8 +172,22 @@ func (c *Client) Get(ctx context.Context, r Request) (Answer, error) {
 	}
 	first := time.AfterFunc(r.First, func() { cancel(fmt.Errorf("%w: no answer for %v", ErrSilent, r.First)) })
 	defer first.Stop()
+	var came, want atomic.Int64
 	if r.Total > 0 {
-		total := time.AfterFunc(r.Total, func() { cancel(fmt.Errorf("%w: not whole after %v", ErrSlow, r.Total)) })
+		sharers := int64(max(r.Sharers, 1))
+		round := int64(1)
+		var total *time.Timer
+		ready := make(chan struct{})
+		total = time.AfterFunc(r.Total, func() {
+			<-ready
+			if w := want.Load(); round < sharers && (w > 0 && came.Load()*sharers >= w*round || w <= 0 && came.Load() >= round*unknownShare) {
+				round++
+				total.Reset(r.Total)
+				return
+			}
+			cancel(fmt.Errorf("%w: not whole after %v", ErrSlow, time.Duration(round)*r.Total))
+		})
+		close(ready)
 		defer total.Stop()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -201,7 +221,10 @@ func (c *Client) Get(ctx context.Context, r Request) (Answer, error) {
 	started := time.Now()
 	stalled := time.AfterFunc(Stall, func() { cancel(fmt.Errorf("%w: %v inside the body", ErrSilent, Stall)) })
 	defer stalled.Stop()
-	b := &body{r: res.Body, want: res.ContentLength, max: r.Max + skip, room: r.Room, alive: func() { stalled.Reset(Stall) }}
+	b := &body{r: res.Body, want: res.ContentLength, max: r.Max + skip, room: r.Room, alive: func(n int64) {
+		stalled.Reset(Stall)
+		came.Store(n)
+	}}
 	if take >= 0 {
 		b.want = min(skip+take, b.want)
 		if res.ContentLength < 0 {
@@ -209,6 +232,7 @@ func (c *Client) Get(ctx context.Context, r Request) (Answer, error) {
 		}
 		b.enough = skip + take
 	}
+	want.Store(b.want)
 	err = b.read()
 	a.Read, a.Took, a.Body1 = b.n, time.Since(begin), time.Since(started)
 	a.Body = b.buf
@@ -324,7 +348,7 @@ type body struct {
 	enough int64 // 0: to the end
 	max    int64
 	room   func(int) error
-	alive  func()
+	alive  func(n int64) // n bytes are here
 	buf    []byte
 	n      int64
 }
@@ -365,11 +389,18 @@ func (b *body) read() error {
 				return err
 			}
 		}
-		n, err := b.r.Read(b.buf[len(b.buf):cap(b.buf)])
+		end := cap(b.buf)
+		if b.enough > 0 {
+			end = int(min(int64(end), b.enough))
+		}
+		n, err := b.r.Read(b.buf[len(b.buf):end])
 		b.buf = b.buf[:len(b.buf)+n]
 		b.n += int64(n)
 		if n > 0 {
-			b.alive()
+			b.alive(b.n)
+		}
+		if b.want >= 0 && b.n > b.want && b.enough == 0 {
+			return fmt.Errorf("%w: more than was announced", ErrTooLarge)
 		}
 		if b.n > b.max {
 			return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, b.max)
@@ -404,7 +435,7 @@ func unzip(b []byte, limit int64, room func(int) error) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	out := &body{r: z, want: -1, max: limit, alive: func() {}, room: room}
+	out := &body{r: z, want: -1, max: limit, alive: func(int64) {}, room: room}
 	if err := out.read(); err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}

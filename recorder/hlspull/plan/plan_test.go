@@ -1,11 +1,14 @@
 package plan_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/liverec/liverec/pkg/media/hls"
 	"github.com/liverec/liverec/recorder/hlspull/plan"
@@ -193,4 +196,129 @@ func check(t testing.TB, r plan.Result) {
 	if r.Changed != (len(r.New) > 0) {
 		t.Errorf("changed %v with %d new", r.Changed, len(r.New))
 	}
+}
+
+// However a sane packager's lists arrive - late, twice, from an edge that is behind - each segment comes out once, in
+// order, and what is not seen is told.
+func TestEachSegmentOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		window := rapid.IntRange(3, 8).Draw(t, "window")
+		dated := rapid.Bool().Draw(t, "dated")
+		token := rapid.Bool().Draw(t, "token")
+		p := plan.New()
+		next, at := 0, 0
+		steps := rapid.IntRange(1, 40).Draw(t, "steps")
+		edge := window - 1
+		for i := range steps {
+			ahead := rapid.IntRange(0, window+3).Draw(t, "ahead")
+			behind := rapid.IntRange(0, window-1).Draw(t, "behind")
+			edge += ahead
+			at += ahead * 4
+			last := edge
+			if rapid.IntRange(0, 3).Draw(t, "edge") == 0 && i > 0 {
+				last = max(edge-behind, window-1)
+			}
+			from := last - window + 1
+			text := ""
+			for n := from; n <= last; n++ {
+				text += fmt.Sprintf(" s%x.ts", n*7+3)
+				if token {
+					text += fmt.Sprintf("?t=%d", i)
+				}
+				if dated {
+					text += fmt.Sprintf("@%d", n*4)
+				}
+			}
+			r := p.Plan(plan.Snapshot{List: parseAny(t, list(from, text)), At: epoch0.Add(time.Duration(at) * time.Second)})
+			for _, s := range r.New {
+				if i == 0 && next == 0 {
+					next = int(s.Number)
+				}
+				if s.Epoch != 1 || int(s.Number) != next || s.Unseen == (int(s.Number) >= from) || s.Count != 1 {
+					t.Fatalf("step %d: %+v, want number %d of %d to %d", i, s, next, from, last)
+				}
+				next++
+			}
+			if next <= last && !r.Stale {
+				t.Fatalf("step %d: %d of %d to %d", i, next, from, last)
+			}
+		}
+	})
+}
+
+func parseAny(t *rapid.T, text string) *hls.Media {
+	p, err := hls.Parse([]byte(text), base)
+	if err != nil || p.Media == nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return p.Media
+}
+
+// Place and Resume: whatever list comes next, the same segments come out as without the restart, as far as a single
+// segment can tell.
+func TestResumeIsTheSame(t *testing.T) {
+	p := plan.New()
+	r := p.Plan(plan.Snapshot{List: parse(t, list(10, names("s", 10, 14, 0))), At: epoch0})
+	place := r.New[2].Place(epoch0)
+	raw, err := json.Marshal(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back plan.Place
+	if err := json.Unmarshal(raw, &back); err != nil || back != place {
+		t.Fatalf("%+v, %v", back, err)
+	}
+	for _, c := range []struct {
+		name, list string
+		after      time.Duration
+		want       string
+	}{
+		{"the same list", list(10, names("s", 10, 14, 0)), time.Second, "s13 s14"},
+		{"it went on", list(12, names("s", 12, 16, 8)), time.Second, "s13 s14 s15 s16"},
+		{"just behind", list(13, names("s", 13, 17, 12)), time.Second, "s13 s14 s15 s16 s17"},
+		{"beyond", list(20, names("s", 20, 22, 40)), time.Minute, "?s13.ts ?s14.ts ?s15.ts ?s16.ts ?s17.ts ?s18.ts ?s19.ts s20 s21 s22"},
+		{"an old copy", list(8, names("s", 8, 11, -8)), time.Second, ""},
+		{"began anew", list(0, names("r", 0, 2, 100)), time.Minute, "| r0 r1 r2"},
+		{"began anew with the same names", list(10, names("s", 10, 14, 1000)), time.Hour, "| s10 s11 s12 s13 s14"},
+		{"began anew without dates", list(0, names("r", 0, 2, -1)), time.Minute, "| r0 r1 r2"},
+	} {
+		p := plan.Resume(back)
+		r := p.Plan(plan.Snapshot{List: parse(t, c.list), At: epoch0.Add(c.after)})
+		if got := show(r.New); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	for _, bad := range []plan.Place{{ID: plan.ID{Number: 1 << 63}}, {Duration: -1}, {}} {
+		if r := plan.Resume(bad).Plan(plan.Snapshot{List: parse(t, list(10, "a b")), At: epoch0}); len(r.New) < 2 {
+			t.Errorf("%+v: %s", bad, show(r.New))
+		}
+	}
+}
+
+func FuzzPlan(f *testing.F) {
+	f.Add(list(10, "a b c")+"\x00"+list(11, "b c d"), false)
+	f.Add(list(0, "a@0 b@4")+"\x00"+list(0, "a@100 b@104")+"\x00"+list(-1, "x y"), true)
+	f.Add(list(10, names("s", 10, 14, 0))+"\x00"+list(1000000, names("s", 30, 34, 80)), false)
+	f.Add(list(1, "#EXT-X-BYTERANGE:5 a #EXT-X-BYTERANGE:7 a")+"\x00"+list(2, "#EXT-X-BYTERANGE:7 a #EXT-X-BYTERANGE:9 a"), false)
+	f.Fuzz(func(t *testing.T, text string, moved bool) {
+		p := plan.New()
+		var last plan.ID
+		for i, one := range strings.Split(text, "\x00") {
+			l, err := hls.Parse([]byte(one), base)
+			if err != nil || l.Media == nil {
+				continue
+			}
+			r := p.Plan(plan.Snapshot{List: l.Media, At: epoch0.Add(time.Duration(i) * time.Second), Moved: moved})
+			check(t, r)
+			for _, s := range r.New {
+				if s.Epoch < last.Epoch || s.Epoch == last.Epoch && s.Number <= last.Number && last != (plan.ID{}) && s.Number != 0 {
+					t.Fatalf("%+v behind %+v", s.ID, last)
+				}
+				last = plan.ID{Epoch: s.Epoch, Number: s.Number + s.Count - 1}
+				if s.Count < 1 || s.Duration < 0 || s.Count > 1 && !s.Unseen {
+					t.Fatalf("%+v", s)
+				}
+			}
+		}
+	})
 }
