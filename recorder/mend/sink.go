@@ -186,7 +186,7 @@ func (s *sink) close() error {
 		for s.wrote[other] && len(s.wait[t]) > 0 && !(s.wrote[t] && s.last[t] >= end+probe.MaxSkew) {
 			n := len(s.wait[t])
 			last := &s.wait[t][n-1]
-			if over := last.at + last.shift + last.lasts - end; over <= probe.MaxSkew {
+			if over := last.at + last.lasts - end; over <= probe.MaxSkew {
 				break
 			}
 			if s.wait[t][0].at < end {

@@ -200,7 +200,7 @@ func (r *Report) skew(v, a Track) (found []Problem) {
 		}
 		return b
 	}
-	r.Lead, r.Skew = smaller(v.Begin-a.Begin, v.First-a.First), smaller(v.Until-a.Until, v.End-a.End)
+	r.Lead, r.Skew = smaller(v.Begin-a.Begin, v.First-v.delay-a.First+a.delay), smaller(v.Until-a.Until, v.End-v.delay-a.End+a.delay)
 	if r.Lead.Abs() > MaxSkew {
 		found = append(found, Problem{Skew, 0, fmt.Sprintf("video begins at %v, audio at %v", v.Begin, a.Begin)})
 	}

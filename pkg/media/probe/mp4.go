@@ -954,7 +954,8 @@ func (f *mp4File) read(m *movie, lists map[uint32][]sample) error {
 		if t.kind() == "" {
 			continue
 		}
-		l := &lane{Track: Track{Kind: t.kind(), Codec: t.codec, Config: t.config, Width: t.width, Height: t.height}}
+		l := &lane{Track: Track{Kind: t.kind(), Codec: t.codec, Config: t.config, Width: t.width, Height: t.height,
+			delay: units(t.skip, t.timescale)}}
 		lanes, byLane[i] = append(lanes, l), l
 		f.configuration(m, t, l)
 		for k, s := range list {

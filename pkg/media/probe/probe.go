@@ -74,6 +74,7 @@ type Track struct {
 	Config []byte // decoder configuration record, as its box in MP4 has it
 	// Begin and Until are when the first frame is shown and the last one is over, by composition time and edit list.
 	Begin, Until time.Duration
+	delay        time.Duration // what the edit list takes out of the video for the order of its pictures
 	// Content is the running hash over the frames of this track; Report.Content says of what.
 	Content uint64
 	// Media is the same of what is coded alone: H.264 and HEVC without parameter sets, messages and delimiters, AV1
