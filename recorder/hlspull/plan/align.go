@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -157,14 +158,21 @@ func (p *Planner) byDate(median time.Duration) func(*entry) (int64, bool) {
 			known = append(known, dated{n, k.date})
 		}
 	}
+	slices.SortFunc(known, func(a, b dated) int { return cmp.Or(a.t.Compare(b.t), cmp.Compare(a.n, b.n)) })
 	return func(e *entry) (int64, bool) {
 		if e.date.IsZero() {
 			return 0, false
 		}
-		best, n := median/4, int64(0)
-		found := false
-		for _, k := range known {
-			if d := e.date.Sub(k.t).Abs(); d < best || d == best && found && k.n > n {
+		// of the last one that is not later, and the first one that is, the nearer
+		i, _ := slices.BinarySearchFunc(known, e.date, func(k dated, t time.Time) int {
+			if k.t.After(t) {
+				return 1
+			}
+			return -1
+		})
+		best, n, found := median/4, int64(0), false
+		for _, k := range known[max(i-1, 0):min(i+1, len(known))] {
+			if d := e.date.Sub(k.t).Abs(); d < best {
 				best, n, found = d, k.n, true
 			}
 		}
