@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	maxCTS       = 10_000 // ms
-	maxStrangers = 100    // packets in a row of another track than the one that is recorded
+	maxCTS       = 10_000   // ms
+	maxStrangers = 100      // packets in a row of another track than the one that is recorded
+	maxRecord    = 64 << 10 // bytes of a header or a script that is kept: it goes into every State
 )
 
 // The NAL unit types that matter here.
@@ -119,7 +120,7 @@ func isPlain(p *media.Packet) bool {
 func (r *Repairer) describe(p *media.Packet) {
 	switch p.Codec {
 	case media.AVC, media.HEVC, media.AV1, media.VP9:
-		if k := &r.pick[vid]; !k.set || k.track == p.Track {
+		if k := &r.pick[vid]; len(p.Body) <= maxRecord && (!k.set || k.track == p.Track) {
 			r.gate.colour = append(r.gate.colour[:0], p.Payload()...)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // connections, T6, T10, S13 and S15 of whoever watches over them, and so are the vectors of a kill and a slow disk.
 var catalogue = map[string]string{
 	"T4 not FLV":                       "flv.TestDemuxContent flv.TestSniff",
-	"T7 early close":                   "TestCutAtEveryTag flv.TestDemuxTail flv.TestDemuxReaderErrors",
+	"T7 early close":                   "TestCutAtEveryByte TestCutAtEveryTag flv.TestDemuxTail flv.TestDemuxReaderErrors",
 	"T9 repeats for ever":              "TestLoopIsDroppedAndReported TestLoopWithAClockThatGoesOn TestNoLoop",
 	"F1 no file header":                "flv.TestDemuxFraming flv.TestReadAll",
 	"F2 wrong flags":                   "flv.TestDemuxFraming",
@@ -35,7 +35,7 @@ var catalogue = map[string]string{
 	"C5 late header":                   "TestHeaders TestCodecChanges",
 	"C6 header missing":                "TestHeaderMissingAfterAReconnect TestSingleTracks",
 	"C7 flapping":                      "TestFlappingHeaders TestFlappingOfOtherCodecs",
-	"C8 start codes":                   "TestStartCodes flv.TestDemuxAnnexB",
+	"C8 start codes":                   "TestStartCodes flv.TestDemuxAnnexB flv.TestStartCodes",
 	"C9 sets in key frames":            "TestEveryCodec",
 	"C10 no script, one track":         "TestSingleTracks TestStartDoesNotWaitWithoutNeed TestEveryCodec",
 	"C11 codec changes":                "TestCodecChanges",

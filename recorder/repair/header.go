@@ -10,7 +10,7 @@ import (
 
 // record reports whether a header can be used at all (C18), and brings its record into the form that MP4 has.
 func (r *Repairer) record(e *entry) bool {
-	if len(e.payload()) == 0 {
+	if len(e.payload()) == 0 || len(e.body) > maxRecord {
 		return false
 	}
 	remade := func(record []byte, err error) bool {

@@ -360,7 +360,7 @@ func (r *Repairer) restart() {
 
 func (r *Repairer) script(body []byte) {
 	same := r.gate.hasScript && bytes.Equal(r.gate.script, body)
-	if !same {
+	if !same && len(body) <= maxRecord {
 		m, err := flv.ParseMetadata(body)
 		if err != nil && len(m.Props) == 0 {
 			return // cue points, texts: nobody's business

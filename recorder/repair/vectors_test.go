@@ -431,7 +431,7 @@ func TestBrokenHeaders(t *testing.T) {
 		"mp4a": {aac(86), newSound("mp4a", true)},
 	} {
 		ts := tags(c.clip, c.w)
-		for i, bad := range [][]byte{{1}, {0, 0, 0, 0, 0}, bytes.Repeat([]byte{0xFF}, 40), c.w(true, unit{data: c.record}, 0)[5:9]} {
+		for i, bad := range [][]byte{{1}, {0, 0, 0, 0, 0}, append(slices.Clone(c.record), make([]byte, 70_000)...), bytes.Repeat([]byte{0xFF}, 40), c.w(true, unit{data: c.record}, 0)[5:9]} {
 			ts = slices.Insert(ts, 10+5*i, tagged{ts[0].typ, ts[10+5*i].at, c.w(true, unit{data: bad}, 0)})
 		}
 		g := newRig(t)
@@ -709,5 +709,73 @@ func TestGluedPushes(t *testing.T) {
 			}
 			g.again()
 		})
+	}
+}
+
+// T7, D2: the connection is cut at any byte of a group of pictures, and comes back with some of it again, or none.
+func TestCutAtEveryByte(t *testing.T) {
+	fs := film(77, 10_000, false)
+	var ts []tagged
+	for _, f := range fs {
+		typ := byte(flv.TagVideo)
+		if f.kind == media.Audio {
+			typ = flv.TagAudio
+		}
+		ts = append(ts, tagged{typ, f.at, f.body})
+	}
+	heads := []tagged{{flv.TagVideo, 0, videoA}, {flv.TagAudio, 0, audioA}}
+	offset := []int{0} // of each tag, in the stream
+	for i, x := range ts {
+		offset = append(offset, offset[i]+len(x.body)+15)
+	}
+	before := packets(t, slices.Concat(heads, ts), 0)
+	from := slices.IndexFunc(ts, func(x tagged) bool { return x.at >= 6000 })
+	to := slices.IndexFunc(ts, func(x tagged) bool { return x.at >= 8000 })
+	for _, back := range []int64{0, 2000} {
+		for b := offset[from]; b < offset[to]; b += 37 {
+			whole := slices.IndexFunc(offset, func(o int) bool { return o > b }) - 1 // tags
+			// The Demuxer gives whole tags only, and the rest as partial.
+			stream := flv.AppendFileHeader(nil, true, true)
+			for _, x := range slices.Concat(heads, ts[:whole+1]) {
+				stream = flv.AppendTag(stream, x.typ, uint32(x.at), x.body)
+			}
+			stream = stream[:len(stream)-(offset[whole+1]-b)]
+			d := flv.NewDemuxer(flv.DemuxerConfig{})
+			n, partial := 0, int64(0)
+			for r := bytes.NewReader(stream); ; {
+				batch, err := d.Fill(r)
+				if err != nil {
+					batch = d.Close()
+				}
+				if batch != nil {
+					n += len(batch.Packets)
+					partial += batch.Count.Partial
+					batch.Release()
+				}
+				if err != nil {
+					break
+				}
+			}
+			if n != whole+2 || partial != int64(b-offset[whole]) {
+				t.Fatalf("cut at %d: %d packets, want %d; %d bytes left, want %d", b, n, whole+2, partial, b-offset[whole])
+			}
+			g := newRig(t)
+			g.r.Connect(g.now, "")
+			g.play(before[:n])
+			g.disconnect()
+			g.now = g.now.Add(100 * time.Millisecond)
+			g.r.Connect(g.now, "cut")
+			start := whole
+			if back > 0 {
+				start = slices.IndexFunc(fs, func(f frame) bool { return f.key && f.at >= fs[whole].at-back })
+			}
+			g.play(append(slices.Clone(before[:2]), before[start+2:]...))
+			g.disconnect()
+			g.same(fs)
+			g.want(0, 0, 1)
+			if g.s.count(repair.Seam) != 1 || t.Failed() {
+				t.Fatalf("cut at byte %d, back by %d: %+v %+v", b, back, g.s.gaps, g.s.repairs)
+			}
+		}
 	}
 }

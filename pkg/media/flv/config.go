@@ -238,7 +238,8 @@ func IsAnnexB(body []byte, lengthSize int) bool {
 }
 
 // StartCodes reports whether an access unit of H.264 or HEVC has start codes where lengths belong: it begins with one
-// and its bytes make no sense as lengths.
+// and its bytes make no sense as lengths. The short form of a start code is also the length of a NAL unit of 256 to 511
+// bytes, so another must follow.
 func StartCodes(b []byte, lengthSize int) bool {
 	if len(b) < 5 || b[0] != 0 || b[1] != 0 || b[2] != 1 && (b[2] != 0 || b[3] != 1) {
 		return false
@@ -246,7 +247,7 @@ func StartCodes(b []byte, lengthSize int) bool {
 	for rest := b; len(rest) > 0; {
 		_, next, ok := nextNAL(rest, lengthSize)
 		if !ok {
-			return true
+			return b[2] == 0 || bytes.Contains(b[3:], b[:3])
 		}
 		rest = next
 	}

@@ -277,6 +277,23 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+func TestStartCodes(t *testing.T) {
+	for in, want := range map[string]bool{
+		"\x00\x00\x00\x01\x65abc":                         true,
+		"\x00\x00\x01\x67abc\x00\x00\x01\x65abc":          true,
+		"\x00\x00\x00\x01\x65":                            false, // one NAL unit of one byte
+		"\x00\x00\x01\x2C\x41 cut off":                    false, // a NAL unit of 300 bytes, damaged
+		"\x00\x00\x00\x02\x41a\x00\x00\x00\x01\x41":       false,
+		"\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65a":       false,
+		"\x00\x00\x00\x01\x09\xF0\x00\x00\x00\x01\x65abc": true,
+		"\x00\x00\x01":                                    false,
+	} {
+		if got := StartCodes([]byte(in), 4); got != want {
+			t.Errorf("%q: %v", in, got)
+		}
+	}
+}
+
 func TestKeyFlagAndPlain(t *testing.T) {
 	for in, want := range map[string][2]bool{
 		"\x17": {true, true}, "\x27": {false, true}, "\x1C": {true, false}, "\x91": {true, false}, "\xA1": {false, false}, "": {false, false},
