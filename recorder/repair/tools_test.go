@@ -13,6 +13,7 @@ import (
 
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/codec"
+	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/pkg/media/mp4"
 )
 
@@ -153,4 +154,69 @@ func TestToolsDecodeEveryCodec(t *testing.T) {
 		check(t, ms[0], 50)
 		check(t, ms[1], 50)
 	})
+}
+
+// FLV of ffmpeg's own, with sound that has no header.
+func TestToolsSoundOfOld(t *testing.T) {
+	ffmpeg, ffprobe := tool(t, "ffmpeg"), tool(t, "ffprobe")
+	for codecName, c := range map[string]struct {
+		codec media.Codec
+		args  []string
+	}{
+		"libmp3lame": {media.MP3, []string{"-ar", "44100"}},
+		"pcm_alaw":   {media.PCMA, []string{"-ar", "8000", "-ac", "1"}},
+		"pcm_mulaw":  {media.PCMU, []string{"-ar", "8000", "-ac", "1"}},
+	} {
+		for _, video := range []bool{true, false} {
+			args := []string{"-v", "error", "-f", "lavfi", "-i", "sine"}
+			if video {
+				args = append(args, "-f", "lavfi", "-i", "testsrc2=s=128x72:r=25", "-map", "1", "-map", "0", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "2")
+			}
+			args = append(append(args, "-t", "3", "-c:a", codecName), c.args...)
+			in, err := exec.Command(ffmpeg, append(args, "-f", "flv", "-")...).Output()
+			if err != nil {
+				t.Fatalf("%s: %v", codecName, err)
+			}
+			g := newRig(t)
+			g.r.Connect(g.now, "")
+			var ps []media.Packet
+			_, _, err = flv.ReadAll(bytes.NewReader(in), flv.DemuxerConfig{}, func(b *media.Batch) error {
+				for _, p := range b.Packets {
+					p.Body = bytes.Clone(p.Body)
+					ps = append(ps, p)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sounds, pictures := 0, 0
+			for _, p := range ps {
+				switch p.Kind {
+				case media.Audio:
+					sounds++
+				case media.Video:
+					pictures++
+				}
+			}
+			g.play(ps)
+			g.disconnect()
+			if a, v := len(g.s.kind(media.Audio)), len(g.s.kind(media.Video)); a != sounds || v != pictures || a == 0 || len(g.s.configs) != 1 || len(g.errs) > 0 {
+				t.Fatalf("%s: %d of %d frames of sound, %d of %d pictures, %d parts, %v", codecName, a, sounds, v, pictures, len(g.s.configs), g.errs)
+			}
+			if got := g.s.configs[0].Audio.Codec; got != c.codec {
+				t.Errorf("%s is %v", codecName, got)
+			}
+			g.want(0, 0, 0)
+			g.again()
+			path := g.movies(t)[0]
+			if out, err := exec.Command(ffmpeg, "-v", "error", "-xerror", "-i", path, "-f", "null", "-").CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("%s: %v: %s", codecName, err, out)
+			}
+			out, err := exec.Command(ffprobe, "-v", "error", "-count_packets", "-select_streams", "a", "-show_entries", "stream=nb_read_packets,duration", "-of", "csv=p=0", path).Output()
+			if err != nil || !strings.HasPrefix(string(out), "3.0") && !strings.HasPrefix(string(out), "2.9") {
+				t.Errorf("%s: %q, %v", codecName, out, err)
+			}
+		}
+	}
 }
