@@ -41,6 +41,7 @@ func TestFilesOfFFmpeg(t *testing.T) {
 		{"vp9.mp4", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 60 -c:a libopus", "vp9", "opus", []string{"vp9frag.mp4 -movflags frag_keyframe+empty_moov"}},
 		{"av1.mp4", "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 60 -c:a flac -strict -2", "av1", "flac", nil},
 		{"mp3.mp4", "-c:v libx264 -preset ultrafast -g 60 -c:a libmp3lame", "avc", "mp3", []string{"mp3.ts"}},
+		{"alaw.flv", "-c:v libx264 -preset ultrafast -g 60 -ar 8000 -c:a pcm_alaw -flvflags add_keyframe_index", "avc", "g711a", nil},
 		{"opus.ts", "-c:v libx264 -preset ultrafast -g 60 -c:a libopus", "avc", "opus", nil},
 		{"audio.mp4", "-vn -c:a aac", "", "aac", []string{"audio.ts"}},
 		{"video.mp4", "-an -c:v libx264 -preset ultrafast", "avc", "", []string{"video.ts"}},
