@@ -7,11 +7,14 @@ import (
 
 	"github.com/liverec/liverec/pkg/liveroom"
 	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/recorder"
 )
 
 // The part that a stop closed may be safe and freed before the next start: what the source repeats is recognised all
 // the same, and what is missing is told.
-func TestStartAgainWithoutTheFile(t *testing.T) {
+func TestStartAgainWithoutTheFile(t *testing.T) { inEach(t, startAgainWithoutTheFile) }
+
+func startAgainWithoutTheFile(t *testing.T, kind recorder.Container) {
 	for _, c := range []struct {
 		pause  time.Duration
 		rebase bool // the clock begins anew, so that only the digests can tell
@@ -21,6 +24,7 @@ func TestStartAgainWithoutTheFile(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, liveroom.Config{Fault: func(n int) liveroom.Fault { return liveroom.Fault{Rebase: c.rebase && n > 0} }})
+			r.cfg.Container = kind
 			r.cfg.Segment = time.Hour
 			r.room.Start(t.Context())
 			r.start()

@@ -331,3 +331,65 @@ func (a *again) Resolve(context.Context, segment.Room) (recorder.Live, error) {
 	a.sources = a.sources[1:]
 	return recorder.Live{Presence: recorder.OnAir, Source: src}, nil
 }
+
+// The notes of earlier versions can be read, those of later ones cannot.
+func TestNotesOfOld(t *testing.T) {
+	const rest = `"seq":3,"head":1852,"base":12000,"size":90000,"frames":70,"content":7,"repair":{"v":1,"last":[13000,13010],"video":"FwAAAAAB"}}`
+	for version, want := range []bool{false, true, true, false} {
+		seq, last, ok := recorder.ReadNote([]byte(fmt.Sprintf(`{"v":%d,`, version) + rest))
+		if ok != want || ok && (seq != 3 || last != [2]int64{13000, 13010}) {
+			t.Errorf("version %d: %v, %d, %v", version, ok, seq, last)
+		}
+	}
+}
+
+// Another --container after a restart: the part that is open goes on as what it is, the next one is what is wanted now.
+func TestContainerIsAnotherAfterARestart(t *testing.T) {
+	for _, c := range []struct{ first, then recorder.Container }{
+		{recorder.ContainerFLV, recorder.ContainerMP4}, {recorder.ContainerMP4, recorder.ContainerAuto}, {recorder.ContainerTS, recorder.ContainerMP4},
+		{recorder.ContainerAuto, recorder.ContainerTS},
+	} {
+		t.Run(string(c.first+" then "+c.then), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{Duration: 33 * time.Second})
+				r.cfg.Once, r.cfg.Container = true, c.first
+				r.room.Start(t.Context())
+				k := newKiller(0)
+				go func() {
+					time.Sleep(15300 * time.Millisecond)
+					k.kill()
+				}()
+				if !r.life(k) {
+					t.Fatal("it lives")
+				}
+				r.cfg.Container = c.then
+				time.Sleep(time.Second)
+				r.life(newKiller(0))
+				s := r.session()
+				numbers := r.check(s)
+				once(t, numbers)
+				missing, told := holes(s, numbers)
+				if (missing-told).Abs() > 150*time.Millisecond || missing > 8*time.Second {
+					t.Errorf("%v are missing, %v are said to be: %v", missing, told, s.Gaps)
+				}
+				kinds := map[bool]string{}
+				for _, g := range s.Segments() {
+					kinds[g.ID.Seq <= 2] += path.Ext(g.Path)
+				}
+				ext := func(k recorder.Container) string {
+					if k == recorder.ContainerAuto {
+						k = recorder.ContainerFLV
+					}
+					return "." + string(k)
+				}
+				if kinds[true] != ext(c.first)+ext(c.first) || strings.ReplaceAll(kinds[false], ext(c.then), "") != "" || kinds[false] == "" {
+					t.Errorf("parts %v", s.Segments())
+				}
+				if err := s.Account.Check(); err != nil || s.Account.Written != total(s.Segments()) {
+					t.Errorf("account %+v: %v, %d in the parts", s.Account, err, total(s.Segments()))
+				}
+				r.noOrphans()
+			})
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package recorder_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,6 +151,29 @@ func (r *rig) received(from, until time.Time) map[uint64]bool {
 	return m
 }
 
+// keepSafe takes down what the ledger says to be durable of each part that is open.
+func (r *rig) keepSafe(safe map[string][]byte) {
+	r.t.Helper()
+	for _, s := range r.journal.Sessions() {
+		for _, g := range s.Segments() {
+			if g.Sealed || g.Size <= g.Head {
+				continue
+			}
+			b, err := os.ReadFile(filepath.Join(r.path, g.Path+segment.PartSuffix))
+			if err != nil {
+				if b, err = os.ReadFile(filepath.Join(r.path, g.Path)); err != nil {
+					r.t.Fatal(err)
+				}
+			}
+			if int64(len(b)) < g.Size {
+				r.t.Errorf("%s: %d bytes are durable, %d are there", g.ID, g.Size, len(b))
+				continue
+			}
+			safe[g.Path] = b[g.Head:g.Size]
+		}
+	}
+}
+
 // crashes runs one broadcast with deaths at the given steps, each followed by a new start after a pause, and checks
 // what promise 4 says. It returns the last step that was counted in each life.
 func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Duration, at ...int) (steps []int) {
@@ -158,6 +182,7 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 		r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 5*time.Second, true, 20*time.Second, kind
 		r.room.Start(t.Context())
 		owed := map[uint64]bool{}
+		safe := map[string][]byte{} // what was durable at a death, from the head on
 		var deaths []string
 		for _, a := range append(at, 0) {
 			k, born := newKiller(a), time.Now()
@@ -168,6 +193,7 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 				break
 			}
 			deaths = append(deaths, k.what+k.when.Format(" at 05.000"))
+			r.keepSafe(safe)
 			before := time.Second
 			if power {
 				before *= 2 // a sync that was on its way
@@ -199,6 +225,11 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 			}
 		}
 		once(t, numbers)
+		for name, was := range safe {
+			if b, err := os.ReadFile(filepath.Join(r.path, name)); err != nil || !bytes.Contains(b, was) {
+				t.Errorf("%s: %d bytes of %s that were durable are not there any more: %v", what, len(was), name, err)
+			}
+		}
 		for n := range owed {
 			if !slices.Contains(numbers, n) {
 				t.Errorf("%s: picture %d was received more than a second before, and is not there", what, n)

@@ -21,3 +21,9 @@ func Reopen(dir *durable.Dir, seg segment.Segment) (frames, size int64, content 
 func Finish(dir *durable.Dir, seg segment.Segment) (segment.Segment, bool, error) {
 	return finish(context.Background(), dir, seg, segment.CutRecovered, note{})
 }
+
+// ReadNote reads a note; ok is false if there is none that can be used.
+func ReadNote(b []byte) (seq uint32, last [2]int64, ok bool) {
+	n, ok := readNote(b)
+	return n.Seq, n.last(), ok
+}

@@ -38,6 +38,13 @@ type rig struct {
 	done chan error
 }
 
+// inEach runs a test once for each container.
+func inEach(t *testing.T, f func(t *testing.T, kind recorder.Container)) {
+	for _, kind := range []recorder.Container{recorder.ContainerFLV, recorder.ContainerMP4, recorder.ContainerTS} {
+		t.Run(string(kind), func(t *testing.T) { f(t, kind) })
+	}
+}
+
 // newRig makes a rig inside a bubble. Nothing runs.
 func newRig(t *testing.T, live liveroom.Config) *rig {
 	t.Helper()

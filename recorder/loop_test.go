@@ -411,7 +411,9 @@ func TestI5_LedgerHangs(t *testing.T) {
 
 // A full disk: the part is closed at its last whole frame, the room is paused, the hole is written down, and it goes on
 // by itself when there is room. No frame that was written is lost, none stands twice.
-func TestFullDisk(t *testing.T) {
+func TestFullDisk(t *testing.T) { inEach(t, fullDisk) }
+
+func fullDisk(t *testing.T, kind recorder.Container) {
 	for _, c := range []struct {
 		name string
 		op   durable.Op
@@ -423,6 +425,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{Duration: time.Minute})
+				r.cfg.Container = kind
 				r.cfg.Segment, r.cfg.Once = 10*time.Second, true
 				r.open(func(op durable.Op, name string) error {
 					if d := time.Since(began(t)); op == c.op && strings.HasPrefix(name, "media") && d > 14500*time.Millisecond && d < 33*time.Second {
@@ -476,9 +479,12 @@ func TestFullDisk(t *testing.T) {
 
 // A disk that stands still for longer than the queue holds: media is given up up to a key frame, the stretch is a gap,
 // and the rest is whole.
-func TestDiskStandsStill(t *testing.T) {
+func TestDiskStandsStill(t *testing.T) { inEach(t, diskStandsStill) }
+
+func diskStandsStill(t *testing.T, kind recorder.Container) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: time.Minute, Bitrate: 8_000_000})
+		r.cfg.Container = kind
 		r.cfg.Segment, r.cfg.Once = time.Hour, true
 		var stood atomic.Bool
 		r.open(func(op durable.Op, name string) error {
@@ -514,9 +520,12 @@ func TestDiskStandsStill(t *testing.T) {
 }
 
 // offered ≤ durable ≤ written, and no byte at or above the head ever changes below what was once offered.
-func TestI2_DurableBytesNeverChange(t *testing.T) {
+func TestI2_DurableBytesNeverChange(t *testing.T) { inEach(t, durableBytesNeverChange) }
+
+func durableBytesNeverChange(t *testing.T, kind recorder.Container) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: 31 * time.Second})
+		r.cfg.Container = kind
 		r.cfg.Segment, r.cfg.Once = 10*time.Second, true
 		synced := map[string]int64{}
 		r.room.Start(t.Context())
@@ -563,10 +572,13 @@ func TestI2_DurableBytesNeverChange(t *testing.T) {
 }
 
 // One refused operation, whichever it is, costs at most the frames that were in the buffer, and says so.
-func TestDiskRefusesOnce(t *testing.T) {
+func TestDiskRefusesOnce(t *testing.T) { inEach(t, diskRefusesOnce) }
+
+func diskRefusesOnce(t *testing.T, kind recorder.Container) {
 	run := func(t *testing.T, at int) (ops int) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
+			r.cfg.Container = kind
 			r.cfg.Segment, r.cfg.Once = 5*time.Second, true
 			var mu sync.Mutex
 			what := ""
