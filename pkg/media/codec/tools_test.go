@@ -76,11 +76,11 @@ func TestAVCAgainstFFmpeg(t *testing.T) {
 		args []string
 		w, h int
 	}{
-		{"crop", video("322x182", "-c:v", "libx264", "-g", "30", "-bf", "2", "-preset", "ultrafast"), 322, 182},
-		{"high 10", video("640x360", "-c:v", "libx264", "-g", "30", "-pix_fmt", "yuv420p10le"), 640, 360},
-		{"4:2:2", video("320x180", "-c:v", "libx264", "-g", "30", "-pix_fmt", "yuv422p"), 320, 180},
-		{"4:4:4 interlaced", video("320x192", "-c:v", "libx264", "-g", "30", "-pix_fmt", "yuv444p", "-flags", "+ildct", "-x264opts", "tff=1"), 320, 192},
-		{"baseline", video("320x184", "-c:v", "libx264", "-g", "30", "-profile:v", "baseline"), 320, 184},
+		{"crop", video("322x182", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-bf", "2"), 322, 182},
+		{"high 10", video("640x360", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv420p10le"), 640, 360},
+		{"4:2:2", video("320x180", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv422p"), 320, 180},
+		{"4:4:4 interlaced", video("320x192", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv444p", "-flags", "+ildct", "-x264opts", "tff=1"), 320, 192},
+		{"baseline", video("320x184", "-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-profile:v", "baseline"), 320, 184},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mp4 := ffmpeg(t, "a.mp4", c.args...)

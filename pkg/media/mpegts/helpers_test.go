@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/mpegts"
 )
 
@@ -100,7 +99,7 @@ func show(u mpegts.Unit) mpegts.Unit {
 	return u
 }
 
-// packets is where each packet of a stream begins that belongs to pid.
+// packetsOf is where each packet of a stream begins that belongs to pid.
 func packetsOf(ts []byte, pid int) (at []int) {
 	for i := 0; i+188 <= len(ts); i += 188 {
 		if int(ts[i+1]&0x1F)<<8|int(ts[i+2]) == pid {
@@ -109,5 +108,3 @@ func packetsOf(ts []byte, pid int) (at []int) {
 	}
 	return at
 }
-
-var _ = media.AVC
