@@ -235,7 +235,7 @@ func TestScanAndGoOn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg, in := samples(demux(t, read(t, encode(t, "mp4", c.args...).ts), 0).units)
-			file, _, flushed := mux(t, cfg, in, 13)
+			file, _, flushed := mux(t, cfg, in, 5)
 			if long := strings.Contains(c.name, "length"); long != (len(packetsOf(file, 0x1FFF)) > 0) {
 				t.Fatal("the pictures are not as large as they should be, or too large")
 			}
