@@ -265,6 +265,10 @@ func newFlow(d segment.Delivery) *flow {
 	f := &flow{work: work{d: d, acks: map[int]segment.Ack{}}, sending: map[int]bool{}, waits: map[int]*wait{}}
 	for _, a := range d.Acks {
 		f.acks[a.Index] = a
+		if !d.Segment.Sealed {
+			// Only what is durable is offered (I2), and doorbells run ahead of the ledger: an ack says how far.
+			f.d.Segment.Size = max(f.d.Segment.Size, a.Offset+a.Length)
+		}
 	}
 	f.d.Acks = nil // they live in the map
 	return f

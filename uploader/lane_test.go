@@ -257,6 +257,40 @@ func TestTheEndWaitsForItsBytesOnly(t *testing.T) {
 	}
 }
 
+// TestAcksAheadOfTheLedger: the ledger hears of the open part now and then only. After a restart a chunk that was
+// acknowledged counts, also where the ledger does not know yet that its bytes are durable.
+func TestAcksAheadOfTheLedger(t *testing.T) {
+	d := newDisk(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		remote := targettest.NewRemote(chunked)
+		seen := &once{remote: remote}
+		seen.watch(h.book)
+		s := d.segment(t, "01A", 1, 555)
+		h.book.add(opened(s, 100), mem)
+		r := h.start(uploader.Config{}, remote.Target(mem))
+		r.in <- segment.Progress{ID: s.ID, Durable: 450}
+		time.Sleep(2 * time.Second)
+		r.in <- segment.Progress{ID: s.ID, Durable: 450}
+		time.Sleep(time.Second)
+		if n := len(h.book.row(mem, s.ID).Acks); n != 3 {
+			t.Fatalf("%d chunks are acknowledged", n)
+		}
+		r.kill()
+		r = h.start(uploader.Config{}, remote.Target(mem))
+		time.Sleep(5 * time.Second)
+		h.book.add(s)
+		r.in <- segment.Progress{ID: s.ID, Durable: s.Size, Sealed: true}
+		time.Sleep(time.Second)
+		r.drain()
+		h.whole(remote, mem)
+		seen.check(t)
+		if n := len(remote.Accepted()); n != 6 {
+			t.Errorf("%d chunks were sent", n)
+		}
+	})
+}
+
 func TestThrottledLaneKeepsStill(t *testing.T) {
 	d := newDisk(t)
 	synctest.Test(t, func(t *testing.T) {
