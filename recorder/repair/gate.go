@@ -20,9 +20,13 @@ type header struct {
 	plain bool
 	track uint8
 	lead  uint16
+	size  size
 	sum   uint64
 	body  []byte
 }
+
+// size is that of the picture, of VP9 alone: its record does not have it, its key frames do. 0: not seen yet.
+type size struct{ w, h uint16 }
 
 func (h *header) copy(from *header) {
 	body := append(h.body[:0], from.body...)
@@ -93,8 +97,11 @@ func (g *gate) repeats(p *media.Packet) bool {
 
 // offer is a header that came. The last one before media wins.
 func (g *gate) offer(e *entry) {
-	h := header{set: true, codec: e.codec, plain: e.plain, track: e.track, lead: e.lead, sum: e.sum, body: e.body}
+	h := header{set: true, codec: e.codec, plain: e.plain, track: e.track, lead: e.lead, size: e.size, sum: e.sum, body: e.body}
 	t := e.t()
+	if h.size == (size{}) && g.cur[t].codec == h.codec {
+		h.size = g.cur[t].size
+	}
 	if c := &g.cur[t]; c.set && c.codec == h.codec && c.plain == h.plain && sameHeader(c, &h) {
 		g.change[t] = false
 		return
@@ -213,6 +220,9 @@ func (g *gate) calm() { g.quarantine, g.changes = false, 0 }
 
 func (g *gate) configs() Configs {
 	c := Configs{Video: g.shown[vid].packet(media.VideoConfig), Audio: g.shown[aud].packet(media.AudioConfig)}
+	if g.shown[vid].set {
+		c.Width, c.Height = int(g.shown[vid].size.w), int(g.shown[vid].size.h)
+	}
 	if g.hasScript {
 		c.Script = g.script
 	}

@@ -47,6 +47,9 @@ func (r *Repairer) record(e *entry) bool {
 
 // sameHeader reports whether two headers of one codec tell a decoder the same.
 func sameHeader(a, b *header) bool {
+	if a.size != b.size {
+		return false
+	}
 	if a.sum == b.sum && a.lead == b.lead {
 		return true
 	}
@@ -104,6 +107,10 @@ func (r *Repairer) look(e *entry) {
 	if !h.set || h.codec != e.codec {
 		return
 	}
+	if e.codec == media.VP9 {
+		r.lookVP9(e, h)
+		return
+	}
 	var sps []byte
 	if e.codec == media.AV1 {
 		const sequence = 4 // where it begins in the record
@@ -141,6 +148,67 @@ func (r *Repairer) look(e *entry) {
 	}
 	c := r.wrap(e, record)
 	g.offer(&c)
+}
+
+// lookVP9 does the same for VP9, where only the size can change.
+func (r *Repairer) lookVP9(e *entry, h *header) {
+	s := vp9Size(e.payload())
+	switch s {
+	case size{}, h.size:
+		return
+	}
+	if h.size == (size{}) {
+		h.size = s // the first frame of its kind
+		return
+	}
+	c := entry{kind: media.VideoConfig, codec: h.codec, track: h.track, lead: h.lead, size: s, sum: h.sum, body: h.body, at: e.at}
+	r.gate.offer(&c)
+}
+
+// vp9Size reads the picture size of a key frame; 0 if there is none in it.
+func vp9Size(b []byte) (s size) {
+	const sync, srgb = 0x498342, 7
+	at := 0
+	bits := func(n int) (v uint32) {
+		for range n {
+			v <<= 1
+			if at/8 < len(b) {
+				v |= uint32(b[at/8]>>(7-at%8)) & 1
+			}
+			at++
+		}
+		return v
+	}
+	if bits(2) != 2 { // marker
+		return s
+	}
+	profile := bits(1) | bits(1)<<1
+	if profile == 3 {
+		bits(1)
+	}
+	if bits(1) != 0 || bits(1) != 0 { // shows another frame, or is no key frame
+		return s
+	}
+	bits(2)
+	if bits(24) != sync {
+		return s
+	}
+	if profile >= 2 {
+		bits(1) // depth
+	}
+	if bits(3) != srgb { // colour space
+		bits(1)
+		if profile == 1 || profile == 3 {
+			bits(3)
+		}
+	} else if profile == 1 || profile == 3 {
+		bits(1)
+	}
+	w, h := bits(16)+1, bits(16)+1
+	if at > 8*len(b) || w > 1<<16-1 || h > 1<<16-1 {
+		return size{}
+	}
+	return size{uint16(w), uint16(h)}
 }
 
 // seqRoom is how many bytes of a key frame of AV1 are compared before its sequence header is read.

@@ -50,6 +50,7 @@ type entry struct {
 	plain   bool // H.264 or AAC in the form that an FLV part holds as it is
 	track   uint8
 	lead    uint16
+	size    size
 	owned   bool
 	settled bool // the seam was decided with this one: it must not open the next
 	marker  bool // Sink.Config comes right before it

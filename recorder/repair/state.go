@@ -37,7 +37,7 @@ func (r *Repairer) State() State {
 		if h.plain && h.track == 0 {
 			return b, nil
 		}
-		return b, &Form{Codec: h.codec.String(), Lead: h.lead, Track: h.track}
+		return b, &Form{Codec: h.codec.String(), Lead: h.lead, Track: h.track, Width: int(h.size.w), Height: int(h.size.h)}
 	}
 	s.Video, s.VideoForm = own(&r.gate.shown[vid])
 	s.Audio, s.AudioForm = own(&r.gate.shown[aud])
@@ -141,7 +141,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 		t := of(k)
 		p := media.Packet{Kind: k, Codec: codecOf(f.Codec), Lead: f.Lead, Body: body}
 		r.gate.cur[t].copy(&header{
-			set: true, codec: p.Codec, plain: isPlain(&p), track: f.Track, lead: f.Lead, sum: flv.Sum(tagType(k), body), body: body,
+			set: true, codec: p.Codec, plain: isPlain(&p), track: f.Track, lead: f.Lead, size: size{uint16(f.Width), uint16(f.Height)}, sum: flv.Sum(tagType(k), body), body: body,
 		})
 		r.gate.shown[t].copy(&r.gate.cur[t])
 		r.pick[t] = pick{set: true, track: f.Track}

@@ -54,7 +54,7 @@ func (g *rig) movies(t testing.TB) (paths []string) {
 			}
 		}
 		if cfg.Video != nil && cfg.Video.Width == 0 {
-			cfg.Video.Width, cfg.Video.Height = 128, 72
+			cfg.Video.Width, cfg.Video.Height = c.Width, c.Height
 		}
 		w, err := mp4.NewWriter(cfg)
 		if err != nil {

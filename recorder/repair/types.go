@@ -44,7 +44,9 @@ type Configs struct {
 	Video  media.Packet // Kind is 0 if there is no video
 	Audio  media.Packet // Kind is 0 if there is no audio
 	Script []byte       // body of the newest script tag, nil if none came
-	Colour []byte       // what the newest Enhanced FLV metadata tag said of the video (AMF0: "colorInfo", object); nil if none came
+	// Width and Height are the size of VP9 pictures in pixels, as its record does not say it; 0 of all other codecs.
+	Width, Height int
+	Colour        []byte // what the newest Enhanced FLV metadata tag said of the video (AMF0: "colorInfo", object); nil if none came
 }
 
 // Gap is media that was sent and is not here.
@@ -157,6 +159,9 @@ type Form struct {
 	Codec string `json:"codec"` // media.Codec.String
 	Lead  uint16 `json:"lead,omitempty"`
 	Track uint8  `json:"track,omitempty"`
+	// Width and Height are as in Configs.
+	Width  int `json:"width,omitempty"`
+	Height int `json:"height,omitempty"`
 }
 
 // Closed is a hole in the source's clock that the session's clock has not.
