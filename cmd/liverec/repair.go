@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/naming"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder/mend"
@@ -47,11 +48,12 @@ func repairFiles(c *cli.Context, std streams) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	reports, bad := []mend.Report{}, 0
+	reports, bad, hint := []mend.Report{}, 0, ""
 	for _, name := range c.Args().Slice() {
 		r, err := mend.File(ctx, name, mend.Options{Dir: out})
 		if err != nil {
 			bad++
+			hint = failure.Hint(err)
 		}
 		reports = append(reports, r)
 		if !c.Bool("json") {
@@ -71,7 +73,11 @@ func repairFiles(c *cli.Context, std streams) error {
 	if bad == 1 {
 		for _, r := range reports {
 			if r.Error != "" {
-				return &exitStatus{exitError, "liverec: " + oneLine(r.File+" could not be repaired: "+r.Error)}
+				msg := "liverec: " + oneLine(r.File+" could not be repaired: "+r.Error)
+				if hint != "" {
+					msg += "\n  " + oneLine(hint)
+				}
+				return &exitStatus{exitError, msg}
 			}
 		}
 	}

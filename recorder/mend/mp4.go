@@ -94,7 +94,7 @@ type piece struct {
 	boxes    []topBox // the usable ones, with where they really end
 	junk     int64
 	junkAt   int64
-	torn     bool
+	mended   bool // not all boxes end where they say
 }
 
 // survey walks over a stretch of the file and cuts it into pieces.
@@ -124,9 +124,6 @@ func survey(src io.ReaderAt, from, end int64) ([]piece, error) {
 			at = next
 			continue
 		}
-		if b.next > end {
-			cur.torn = true
-		}
 		if b.kind == "mdat" {
 			// What is behind it shows whether its size can be true. It begins with a moov in a closed hybrid file.
 			grows := len(cur.boxes) > 0 && cur.boxes[len(cur.boxes)-1].kind == "moof"
@@ -136,14 +133,18 @@ func survey(src io.ReaderAt, from, end int64) ([]piece, error) {
 			}
 			if err == nil && !good && grows {
 				b.next, err = seek(src, b.body, end)
+				cur.mended = true
 			}
 			if err != nil {
 				return nil, err
 			}
 		}
 		b.next = min(b.next, end)
-		if b.kind == "ftyp" && len(cur.boxes) > 0 {
-			finish(at)
+		if b.kind == "ftyp" {
+			if len(cur.boxes) > 0 {
+				finish(at)
+			}
+			cur.from = at // offsets count from here
 		}
 		if b.kind == "moov" && slices.ContainsFunc(cur.boxes, func(x topBox) bool { return x.kind == "moof" }) && fragmented(src, b) {
 			finish(at)
@@ -356,7 +357,7 @@ func (s *source) open(p piece) (*mp4.File, error) {
 			head = b
 		}
 	}
-	if head != nil && hasMoof && fragmented(s.file, *head) {
+	if head != nil && hasMoof && fragmented(s.file, *head) && (p.junk > 0 || p.mended) {
 		v, err := grown(s.file, p.boxes)
 		if err != nil {
 			return nil, err

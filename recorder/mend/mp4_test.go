@@ -36,8 +36,10 @@ func clip(t *testing.T, name string) []byte {
 		in := "-i " + at("a.mp4") + " -c copy "
 		ffmpeg(t, in+"-movflags frag_keyframe+delay_moov", at("aold.mp4")) // offsets from the begin of the file
 		ffmpeg(t, in+"-movflags faststart", at("afast.mp4"))
+		ffmpeg(t, in+"-movflags frag_keyframe", at("ahead.mp4")) // the first samples are in the moov
 		ffmpeg(t, in+"-tag:v avc3 -movflags frag_keyframe+empty_moov+default_base_moof", at("aavc3.mp4"))
-		for _, n := range []string{"a.mp4", "b.mp4", "afrag.mp4", "bfrag.mp4", "cfrag.mp4", "aold.mp4", "afast.mp4", "aavc3.mp4", "a.ts", "b.ts", "c.ts"} {
+		ffmpeg(t, "-f lavfi -i testsrc2=s=320x180:r=30 -f lavfi -i sine=f=440:r=48000 -t 6 -c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=60 -c:a ac3", at("h.ts"))
+		for _, n := range []string{"a.mp4", "b.mp4", "afrag.mp4", "bfrag.mp4", "cfrag.mp4", "aold.mp4", "afast.mp4", "ahead.mp4", "aavc3.mp4", "h.ts", "a.ts", "b.ts", "c.ts"} {
 			clips.b[n] = load(t, at(n))
 		}
 	})
@@ -82,6 +84,8 @@ func TestMP4(t *testing.T) {
 			return slices.Insert(b, nth(b, "moof", 3), rubbish...)
 		}, 300, 1, "no box"},
 		{"rubbish in front", func() []byte { return append(slices.Clone(rubbish), clip(t, "afrag.mp4")...) }, 300, 1, "no box"},
+		{"rubbish in front of an ordinary one", func() []byte { return append(slices.Clone(rubbish), clip(t, "a.mp4")...) }, 300, 1, "no box"},
+		{"a head with samples, fragments behind it", func() []byte { return clip(t, "ahead.mp4") }, 300, 1, ""},
 		{"wrong size of mdat", func() []byte {
 			b := clip(t, "afrag.mp4")
 			binary.BigEndian.PutUint32(b[nth(b, "mdat", 2):], 1<<30)

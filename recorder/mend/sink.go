@@ -159,7 +159,7 @@ func (s *sink) open(at time.Duration) error {
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("%s is there already; another repair is under way, or was cut short: remove it", s.dir.Abs(p.name))
 		}
-		return err
+		return durable.Explain(s.dir.Path(), err)
 	}
 	if s.part = p; !s.straight {
 		s.begin = at
