@@ -27,6 +27,7 @@ type frame struct {
 type chunk struct {
 	frames []frame // by DTS
 	broken error   // something of it could not be read
+	arena  []byte  // that frames are copied to; nil: they lie in the body
 }
 
 // span is where the frames of one kind begin, and where the last of them ends. ok is false if there is none.
@@ -65,7 +66,8 @@ func ownSection(b []byte) (*section, error) {
 type opener struct {
 	ts     *mpegts.Demuxer
 	packed *mpegts.Packed
-	arena  []byte
+	arena  []byte // of chunk
+	spare  *chunk // one that was sent, for its memory
 	chunk  *chunk
 	near   int64 // newest time stamp of a transport stream, 90 kHz, unwrapped
 	known  bool
@@ -109,9 +111,14 @@ var errNothing = errors.New("nothing in it can be recorded")
 func (o *opener) open(l *load, gap bool) *chunk {
 	c := &chunk{}
 	o.chunk, o.arena = c, nil
+	if s := o.spare; s != nil {
+		c.frames, o.arena, o.spare = s.frames, s.arena, nil
+	}
+	if l.kind != body.FMP4 && cap(o.arena) < len(l.plain) {
+		o.arena = make([]byte, 0, len(l.plain))
+	}
 	switch l.kind {
 	case body.TS:
-		o.arena = make([]byte, 0, len(l.plain))
 		if gap {
 			o.ts.Break()
 		}
@@ -125,7 +132,6 @@ func (o *opener) open(l *load, gap bool) *chunk {
 		c.note(o.ts.Write(l.plain))
 		c.note(0, o.ts.Flush())
 	case body.Packed:
-		o.arena = make([]byte, 0, len(l.plain))
 		if gap {
 			o.packed.Break()
 		}
@@ -137,7 +143,8 @@ func (o *opener) open(l *load, gap bool) *chunk {
 		o.fragments(l)
 	case body.Unknown:
 	}
-	o.chunk = nil
+	c.arena = o.arena
+	o.chunk, o.arena = nil, nil
 	slices.SortStableFunc(c.frames, func(a, b frame) int {
 		switch {
 		case a.dts < b.dts:
@@ -151,6 +158,13 @@ func (o *opener) open(l *load, gap bool) *chunk {
 		c.broken = errNothing
 	}
 	return c
+}
+
+// done takes the memory of a chunk of which all was sent.
+func (o *opener) done(c *chunk) {
+	clear(c.frames)
+	c.frames, c.arena = c.frames[:0], c.arena[:0]
+	o.spare = c
 }
 
 func (c *chunk) note(_ int, err error) {

@@ -179,6 +179,7 @@ func (m *emitter) take(it item) {
 		l.torn = l.torn || it.missing > 0
 	default:
 		o.chunk = l.opener.open(&it.load, l.torn || it.seg.Discontinuity)
+		o.load.raw, o.load.plain = nil, nil // what is needed of it the frames hold
 		l.torn = false
 		if b := o.chunk.broken; b != nil {
 			m.log.Warn().Err(b).Uint64("msn", it.seg.Sequence).Msg("segment cannot be read to its end")
@@ -342,9 +343,11 @@ func (m *emitter) send(o *opened) {
 	m.begun = true
 	m.count.tags(o.load.read)
 	m.free(o)
+	m.lanes[0].opener.done(o.chunk)
 	for _, s := range used {
 		m.count.tags(s.load.read)
 		m.free(s)
+		m.lanes[1].opener.done(s.chunk)
 	}
 	m.pack.at = o.load.at
 	m.pack.flush()

@@ -26,20 +26,29 @@ func (s *Source) Resume(note []byte) {
 }
 
 // List asks for the media playlist of what Open chose. It is for whoever wants to know whether anything is being sent, not
-// only whether there is a room. The errors are those of Open.
+// only whether there is a room. Where the first host does not answer the others are asked. The errors are those of Open.
 func (s *Source) List(ctx context.Context) (*hls.Media, error) {
 	if s.found == nil {
 		if err := s.Open(ctx); err != nil {
 			return nil, err
 		}
 	}
-	p, a, err := s.load(ctx, s.found.origins[0].list)
-	s.found.read += a.Read
-	if err != nil {
-		return nil, err
+	var first error
+	for _, o := range s.found.origins {
+		p, a, err := s.load(ctx, o.list)
+		s.found.read += a.Read
+		if err == nil && p.Media == nil {
+			err = hls.ErrNotPlaylist
+		}
+		switch {
+		case err == nil:
+			return p.Media, nil
+		case first == nil:
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	if p.Media == nil {
-		return nil, hls.ErrNotPlaylist
-	}
-	return p.Media, nil
+	return nil, first
 }
