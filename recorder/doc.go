@@ -14,6 +14,13 @@
 //	clerk           Recorder.Run         fsync of the open part, every call to the Journal but Enter, in order
 //	sealer          Recorder.Run         patch, fsync, rename, SHA-256 of a closed part
 //
+// # Containers
+//
+// A part is FLV (the tags of the source behind a head with an index), hybrid MP4 (fragments, and an index once it is
+// closed) or MPEG-TS: see Container. FLV and MP4 have a head that is patched, so Segment.Head is above 0; a fragment of
+// MP4 or TS is handed to the disk as a whole, at least as often as the buffer of FLV. Where a crash leaves an MP4 part, at
+// whatever step of its closing, the index is cut off again and the part goes on, or is closed anew.
+//
 // # Memory of one room
 //
 // At most QueueBytes of slabs wait between reader and writer, one more is being filled and one is held by the loop;
@@ -22,5 +29,5 @@
 // # Invariant I2
 //
 // offered ≤ durable ≤ written: a doorbell rings only after fsync, and a byte at or above Segment.Head that was written
-// never changes. The head, with its index, is patched in place until the seal.
+// never changes. The head, with its index if it is FLV, is patched in place until the seal.
 package recorder

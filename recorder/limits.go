@@ -15,8 +15,10 @@ const (
 	// writeBuffer is what the writer gathers for one write(2).
 	writeBuffer = 256 << 10
 	// MemoryPerRoom is what a live room holds at the most: the queue, a slab that is being filled, a slab that waits
-	// in the loop, the write buffer, and one packet that is too large for a slab.
-	MemoryPerRoom = QueueBytes + 2*media.SlabSize + writeBuffer + media.MaxBody
+	// in the loop, the write buffer or the open fragment twice (as it grows, and on its way into the file), and one packet
+	// that is too large for a slab. Such a packet is in the fragment as well until that is written. The index of an MP4
+	// part comes on top: 12 bytes for each of its frames, and as much again for a moment when it is closed.
+	MemoryPerRoom = QueueBytes + 2*media.SlabSize + max(writeBuffer, 3*fragmentBytes) + media.MaxBody
 )
 
 // How long things may take. A byte lies up to a beat (tickEvery) in the socket, and flushEvery plus a beat here, two beats
