@@ -167,3 +167,32 @@ func TestOtherCodecsBecomeMP4(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+func TestOtherSoundBecomesMP4(t *testing.T) {
+	for codec, args := range map[string]string{"mp3": "-ar 44100 -c:a libmp3lame", "g711a": "-ar 8000 -c:a pcm_alaw"} {
+		name := t.TempDir() + "/sound.flv"
+		ffmpeg(t, "-f lavfi -i testsrc2=s=320x180:r=30 -f lavfi -i sine=f=440 -t 5 -c:v libx264 -preset ultrafast -g 60 "+args, name)
+		r := repairFile(t, name)
+		if len(r.parts) != 1 || r.parts[0].Container != "mp4" {
+			t.Fatalf("%+v", r.Report)
+		}
+		if a, _ := r.parts[0].Track(probe.Audio); a.Codec != codec || a.Frames < 100 {
+			t.Errorf("%+v", a)
+		}
+		if v, _ := r.parts[0].Track(probe.Video); v.Frames != 150 {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+func TestOneTrack(t *testing.T) {
+	for _, which := range []string{"-vn", "-an"} {
+		name := t.TempDir() + "/one.flv"
+		ffmpeg(t, "-f lavfi -i testsrc2=s=320x180:r=30 -f lavfi -i sine=f=440 -t 5 -c:v libx264 -preset ultrafast -g 60 -c:a aac "+which, name)
+		b := load(t, name)
+		r := repairFile(t, save(t, "one.flv", b[:len(b)-20]))
+		if len(r.parts) != 1 || len(r.parts[0].Tracks) != 1 || r.parts[0].Tracks[0].Frames < 149 || r.parts[0].Container != "flv" {
+			t.Errorf("%+v", r.Report)
+		}
+	}
+}

@@ -106,10 +106,15 @@ func (r *Report) run(ctx context.Context, opt Options) error {
 	if err := s.publish(); err != nil {
 		return err
 	}
+	err = r.examine(s)
+	if slices.ContainsFunc(r.Parts, func(p Part) bool { return p.skewed }) {
+		// There is no media to mend it with: it is a fact about the recording, and told as one.
+		r.Wrong = slices.DeleteFunc(r.Wrong, func(f Finding) bool { return f.code == probe.Skew })
+	}
 	if r.Sound = len(r.Wrong) == 0; !r.Sound && len(r.Done) == 0 {
 		r.Done = append(r.Done, Deed{Part: 1, What: "written anew, with a full index"})
 	}
-	return r.examine(s)
+	return err
 }
 
 // sniff says what a file is. One that begins with rubbish is what the first sound piece in its first MiB is.
@@ -241,6 +246,7 @@ func (r *Report) examine(s *sink) error {
 			}
 			if x.Code == probe.Skew {
 				r.Left = append(r.Left, x.Text)
+				part.skewed = true
 			}
 		}
 		r.Parts = append(r.Parts, part)

@@ -220,3 +220,16 @@ func TestNothingIsOverwritten(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// Sound that ends long before the pictures is a fact that no repair can change.
+func TestSilenceStays(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "muted.mp4")
+	ffmpeg(t, "-f lavfi -i testsrc2=s=320x180:r=30:d=6 -f lavfi -i sine=f=440:d=2 -c:v libx264 -preset ultrafast -g 60 -c:a aac", name)
+	for range 2 {
+		r, err := mend.File(context.Background(), name, mend.Options{Dir: t.TempDir()})
+		if err != nil || !r.Sound || len(r.Done) > 0 || len(r.Left) != 1 || len(r.Parts) != 1 || r.Parts[0].VideoFrames != 180 {
+			t.Fatalf("%v: %+v", err, r)
+		}
+		name = r.Parts[0].Path
+	}
+}

@@ -27,6 +27,8 @@ type Finding struct {
 	What  string `json:"what"`
 	Times int    `json:"times"`
 	At    int64  `json:"at"` // byte of the first one
+
+	code probe.Code
 }
 
 // Deed is something that was done about it.
@@ -45,6 +47,8 @@ type Part struct {
 	AudioFrames int64    `json:"audio_frames"`
 	Content     string   `json:"content"` // running hash over its media, as in a manifest
 	Problems    []string `json:"problems,omitempty"`
+
+	skewed bool
 }
 
 // excused are problems that no repair can mend: there is no media to mend them with.
@@ -68,6 +72,7 @@ func (r *Report) judge(problems []probe.Problem) {
 			r.Left = append(r.Left, fmt.Sprintf("%s (%d times): a still scene can look like that", p.Text, count[p.Code]))
 		default:
 			r.wrong(p.Offset, count[p.Code], "%s: %s", p.Code, p.Text)
+			r.Wrong[len(r.Wrong)-1].code = p.Code
 		}
 		seen[p.Code] = true
 	}

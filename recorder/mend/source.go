@@ -40,6 +40,9 @@ func (s *source) flv() error {
 	for _, p := range s.found.Problems {
 		straight = straight && headOnly[p.Code]
 	}
+	for _, t := range s.found.Tracks {
+		straight = straight && (t.Codec == "avc" || t.Codec == "aac")
+	}
 	if straight {
 		done, err := s.copyFLV()
 		if done || err != nil {
