@@ -22,9 +22,10 @@ const (
 	firstTimeout = 10 * time.Second
 	// maxHops is how many redirects are followed.
 	maxHops = 10
-	// readBuffer holds what gathers in a socket at real pace (100 KB at 8 Mbit/s). It is half a slab, so that at full
-	// speed the bytes go from the kernel into the slab without a stop here: measured, 5 % of the CPU.
-	readBuffer = 128 << 10
+	// readBuffer is what a chunked body is read through. What goes through it is copied once more, so at full speed, where
+	// a chunk is larger, most of the bytes go past it from the kernel into the slab; at real pace it costs a handful of
+	// reads more on each beat. Measured with 16 to 128 KiB.
+	readBuffer = 32 << 10
 )
 
 // Config says what to open.
