@@ -44,26 +44,42 @@ type emitter struct {
 	// starved says that video has waited long enough for the oldest sound that is not here.
 	starved atomic.Bool
 
-	pack  packer
-	lanes []*lane          // of each track
-	edge  [2]time.Duration // where sound, and video, of the main clock end
-	had   [2]bool
-	step  [2]time.Duration // usual distance of two frames
-	date  time.Time        // where the last segment ends, as the list says; zero: unknown
-	told  [2]record
-	gone  gone          // what is missing since the last segment of the main rendition
-	quiet gone          // what is missing of the sound
-	place place         // of the last segment
-	shift time.Duration // is added to the clock of the sound's own list
-	fixed bool          // shift holds
-	begun bool
-	over  bool // nobody goes on behind it; set before in is closed
+	warned said
+	pack   packer
+	lanes  []*lane          // of each track
+	edge   [2]time.Duration // where sound, and video, of the main clock end
+	had    [2]bool
+	step   [2]time.Duration // usual distance of two frames
+	date   time.Time        // where the last segment ends, as the list says; zero: unknown
+	told   [2]record
+	gone   gone          // what is missing since the last segment of the main rendition
+	quiet  gone          // what is missing of the sound
+	place  place         // of the last segment
+	shift  time.Duration // is added to the clock of the sound's own list
+	fixed  bool          // shift holds
+	begun  bool
+	final  bool // nobody goes on behind it; set before in is closed
 }
 
 type record struct {
 	codec media.Codec
 	body  []byte
 	set   bool
+}
+
+// said keeps the same warning from being given again and again.
+type said struct {
+	text string
+	at   time.Time
+}
+
+// level is that of a warning: the same one counts for little for ten minutes.
+func (s *said) level(text string) zerolog.Level {
+	if text == s.text && time.Since(s.at) < 10*time.Minute {
+		return zerolog.DebugLevel
+	}
+	s.text, s.at = text, time.Now()
+	return zerolog.WarnLevel
 }
 
 // gone is a stretch that is not here.
@@ -182,7 +198,7 @@ func (m *emitter) take(it item) {
 		o.load.raw, o.load.plain = nil, nil // what is needed of it the frames hold
 		l.torn = false
 		if b := o.chunk.broken; b != nil {
-			m.log.Warn().Err(b).Uint64("msn", it.seg.Sequence).Msg("segment cannot be read to its end")
+			m.log.WithLevel(m.warned.level(b.Error())).Err(b).Uint64("msn", it.seg.Sequence).Msg("segment cannot be read to its end")
 			if len(o.chunk.frames) == 0 {
 				o.chunk, o.missing, o.why = nil, it.seg.Duration, "unreadable: "+b.Error()
 				m.count.junk(it.load.read)
@@ -239,7 +255,7 @@ func (m *emitter) paired(o *opened) time.Duration {
 	}
 	m.align(o)
 	_, end, _ := o.chunk.span(o.video())
-	if m.fixed && m.reach(l) >= end-m.step[0] {
+	if m.fixed && m.reach(l, end) >= end-m.step[0] {
 		return 0
 	}
 	left := time.Until(o.since.Add(patience))
@@ -263,8 +279,8 @@ func (o *opened) video() bool {
 	return ok
 }
 
-// reach is how far the sound is known, on the main clock: what is missing of it counts.
-func (m *emitter) reach(l *lane) time.Duration {
+// reach is how far the sound is known, on the main clock, of what does not lie far beyond end: what is missing of it counts.
+func (m *emitter) reach(l *lane, end time.Duration) time.Duration {
 	at := time.Duration(math.MinInt64)
 	if m.had[0] {
 		at = m.edge[0]
@@ -276,8 +292,8 @@ func (m *emitter) reach(l *lane) time.Duration {
 			}
 			continue
 		}
-		if _, end, ok := o.chunk.span(false); ok {
-			at = max(at, end+m.shift)
+		if first, last, ok := o.chunk.span(false); ok && first+m.shift < end+apart {
+			at = max(at, last+m.shift)
 		}
 	}
 	return at
@@ -287,35 +303,57 @@ func (m *emitter) reach(l *lane) time.Duration {
 const apart = 10 * time.Second
 
 // align finds out how the clock of the sound's own list lies to the main one: they are one by the rules, unless dates
-// say otherwise, or they are far apart.
+// say otherwise, or they are far apart. It is done once, and again where both begin anew in different ways.
 func (m *emitter) align(o *opened) {
 	if m.fixed && !o.seg.Discontinuity {
 		return
 	}
+	begin, _, here := o.chunk.span(o.video())
+	if !here {
+		return
+	}
+	var with *opened
 	for _, s := range m.lanes[1].queue {
 		if s.chunk == nil {
 			continue
 		}
 		at, _, ok := s.chunk.span(false)
-		begin, _, here := o.chunk.span(o.video())
-		if !ok || !here {
-			continue
+		switch {
+		case !ok:
+		case m.fixed && (at+m.shift-begin).Abs() < apart:
+			return // as it was
+		case with == nil && (!m.fixed || s.seg.Discontinuity):
+			with = s
 		}
-		d := at - begin
-		if m.fixed && (d+m.shift).Abs() < apart {
-			return
-		}
-		switch dated := !s.seg.Date.IsZero() && !o.seg.Date.IsZero(); {
-		case dated && (d-s.seg.Date.Sub(o.seg.Date)).Abs() > time.Second && d.Abs() > time.Second:
-			m.shift = s.seg.Date.Sub(o.seg.Date) - d
-		case !dated && d.Abs() > apart:
-			m.shift = -d
-		default:
-			m.shift = 0
-		}
-		m.fixed = true
+	}
+	if with == nil {
 		return
 	}
+	at, _, _ := with.chunk.span(false)
+	d := at - begin
+	switch dated := !with.seg.Date.IsZero() && !o.seg.Date.IsZero(); {
+	case dated && (d-with.seg.Date.Sub(o.seg.Date)).Abs() > time.Second && d.Abs() > time.Second:
+		m.shift = with.seg.Date.Sub(o.seg.Date) - d
+	case !dated && d.Abs() > apart:
+		m.shift = -d
+	default:
+		m.shift = 0
+	}
+	m.fixed = true
+}
+
+// over reports whether the oldest sound is of a clock that is over: it lies far beyond end, and what comes behind it
+// does not.
+func (m *emitter) over(l *lane, begin, end time.Duration) bool {
+	for _, o := range l.queue[1:] {
+		if o.chunk == nil {
+			continue
+		}
+		if at, _, ok := o.chunk.span(false); ok && at+m.shift > begin-apart && at+m.shift < end+apart {
+			return true
+		}
+	}
+	return false
 }
 
 // send hands on one segment of the main rendition, and the sound that belongs to it.
@@ -337,6 +375,14 @@ func (m *emitter) send(o *opened) {
 	}
 	m.join(o)
 	m.configs(frames)
+	if len(m.lanes) > 1 && !m.told[0].set {
+		for _, s := range m.lanes[1].queue { // it begins later, and belongs to the same part
+			if s.chunk != nil && len(s.chunk.frames) > 0 {
+				m.configs(s.chunk.frames)
+				break
+			}
+		}
+	}
 	for i := range frames {
 		m.frame(&frames[i])
 	}
@@ -375,9 +421,8 @@ func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opene
 			f.dts += m.shift
 			f.pts += m.shift
 			switch {
-			case f.dts >= end+apart && m.fixed && f.dts-end > time.Minute:
-				m.fixed = false // another clock: it is for a segment that comes later
-				return frames, used
+			case f.dts >= end+apart && m.over(l, begin, end):
+				continue
 			case f.dts >= end:
 				return frames, used
 			case f.dts < begin-apart, fresh && f.dts < begin-100*time.Millisecond:
@@ -559,7 +604,7 @@ func (m *emitter) close() {
 	}
 	if m.begun && m.place.Video != nil {
 		if note, err := json.Marshal(m.place); err == nil {
-			if !m.over {
+			if !m.final {
 				m.gone = gone{} // whoever goes on tries it again, and tells it then
 			}
 			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil)

@@ -46,6 +46,7 @@ type engine struct {
 	size      int64 // of a segment, smoothed
 
 	emitter *emitter
+	warned  said
 	ending  error     // what Run returns once all that is known is decided
 	now     time.Time // of this step
 	wake    time.Time // of the next one at the latest
@@ -122,7 +123,7 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	emitting.Go(e.emitter.run)
 
 	err := e.loop(ctx)
-	e.emitter.over = errors.Is(err, ErrEnd) // it reads it once in is closed
+	e.emitter.final = errors.Is(err, ErrEnd) // it reads it once in is closed
 	cancel()
 	done := make(chan struct{})
 	var closing sync.WaitGroup
@@ -682,7 +683,7 @@ func (e *engine) landed(r loaded, now time.Time) {
 		e.trim(j, &j.load)
 		if j.since.IsZero() {
 			j.since = now
-			e.log.Warn().Err(r.err).Uint64("msn", j.seg.Sequence).Msg("segment cannot be opened yet")
+			e.log.WithLevel(e.warned.level(r.err.Error())).Err(r.err).Uint64("msn", j.seg.Sequence).Msg("segment cannot be opened yet")
 		}
 		j.retry = now.Add(min(backoff(j.tries)+time.Second, 2*time.Second))
 		if _, place := errors.AsType[*fetch.PlaceError](r.err); place || errors.Is(r.err, errScheme) {
@@ -836,7 +837,7 @@ func (e *engine) lose(j *job, err error) {
 	if errors.Is(err, errGone) {
 		j.why = "not in the playlist any more when it was asked for"
 	}
-	e.log.Warn().Uint64("msn", j.seg.Sequence).Uint32("epoch", j.seg.Epoch).Str("why", j.why).Dur("length", j.seg.Duration).Msg("segment is lost")
+	e.log.WithLevel(e.warned.level(j.why)).Uint64("msn", j.seg.Sequence).Uint32("epoch", j.seg.Epoch).Str("why", j.why).Dur("length", j.seg.Duration).Msg("segment is lost")
 }
 
 // decide looks at segments whose time is over.

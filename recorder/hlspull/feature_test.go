@@ -397,10 +397,29 @@ func TestSeparateSound(t *testing.T) {
 		shift int64 // ms, of the sound's clock
 		dates bool
 		fail  bool
-	}{{"one clock", 0, false, false}, {"404 for two segments", 0, false, true}, {"another clock, dates", 500_000, true, false}, {"another clock, no dates", 700_000, false, false}} {
+		anew  int64 // ms, of both clocks from segment 10 on
+	}{
+		{"one clock", 0, false, false, 0}, {"404 for two segments", 0, false, true, 0}, {"another clock, dates", 500_000, true, false, 0},
+		{"another clock, no dates", 700_000, false, false, 0}, {"both begin anew", 100_000, false, false, -20_000}, {"both jump ahead", 0, false, false, 3_600_000},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := &channel{window: 5, total: 20, msn: 100, dates: c.dates}
 			a := &channel{window: 5, total: 20, msn: 101, dates: c.dates, head: "#EXT-X-MAP:URI=\"sound-init.mp4\"\n"}
+			if c.anew != 0 {
+				v.tag = func(n int) string {
+					if n == 10 {
+						return "#EXT-X-DISCONTINUITY\n"
+					}
+					return ""
+				}
+				a.tag = v.tag
+			}
+			clock := func(n int) int64 {
+				if n >= 10 {
+					return c.anew
+				}
+				return 0
+			}
 			r := vector(t, v, hlspull.Config{URL: "http://a.example/room.m3u8"}, 5*time.Minute, func(r *http.Request, at time.Duration, plain reply) reply {
 				a.base = v.base
 				n := number(r.URL.Path)
@@ -418,9 +437,9 @@ func TestSeparateSound(t *testing.T) {
 					if c.fail && (n == 9 || n == 10) {
 						return no(404)
 					}
-					plain.body = segmentOf(n, aud, c.shift, 1, 0)
+					plain.body = segmentOf(n, aud, c.shift+clock(n), 1, 0)
 				case n >= 0 && plain.status == 200:
-					plain.body = segmentOf(n, vid, 0, 1, 0)
+					plain.body = segmentOf(n, vid, clock(n), 1, 0)
 				}
 				return plain
 			})
@@ -446,7 +465,8 @@ func TestSeparateSound(t *testing.T) {
 				t.Errorf("%d gaps, want %d", n, gaps)
 			}
 			for i, ord := range r.sound {
-				if d := r.dts[aud][i] - time.Duration(ord)*time.Second/soundRate; d.Abs() > time.Second/soundRate {
+				moved := time.Duration(clock(ord/20)) * time.Millisecond
+				if d := r.dts[aud][i] - time.Duration(ord)*time.Second/soundRate - moved; d.Abs() > time.Second/soundRate {
 					t.Fatalf("sound %d is off by %v", ord, d)
 				}
 			}

@@ -69,6 +69,7 @@ func TestFFmpeg(t *testing.T) {
 		{"separate sound in fMP4", slices.Concat(x264, aac, []string{"-map", "0:v", "-map", "1:a"}, hls,
 			[]string{"-hls_segment_type", "fmp4", "-var_stream_map", "v:0,agroup:g a:0,agroup:g,default:yes", "-master_pl_name", "list.m3u8"}), "v%v.m3u8", [2]media.Codec{media.AVC, media.AAC}},
 		{"a clock that wraps", slices.Concat(x264, aac, []string{"-output_ts_offset", "95439"}, hls), "list.m3u8", [2]media.Codec{media.AVC, media.AAC}},
+		{"packed sound", slices.Concat([]string{"-map", "1:a"}, aac, []string{"-f", "segment", "-segment_time", "2", "-segment_format", "adts", "-segment_list", "list.m3u8"}), "s%d.aac", [2]media.Codec{media.NoCodec, media.AAC}},
 		{"sound alone", slices.Concat([]string{"-map", "1:a"}, aac, hls), "list.m3u8", [2]media.Codec{media.NoCodec, media.AAC}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
