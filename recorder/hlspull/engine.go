@@ -598,9 +598,16 @@ func (e *engine) fetch(now time.Time) {
 	owner := map[*job]*track{}
 	behind := 0
 	for _, t := range e.tracks {
+		guesses, doubt := t.guesses()
+		old := guesses - horizon/2 // the newest that were never listed come first: what is older is gone sooner
 		for i, j := range t.jobs {
 			if j.state != waiting || j.seg.URL == "" && len(j.seg.Parts) == 0 {
 				continue
+			}
+			if j.seg.Unseen {
+				if old--; (old >= 0 || j.seg.Number < doubt) && (i > 0 || e.fits()) {
+					continue
+				}
 			}
 			behind++
 			if now.Before(j.retry) {
@@ -624,7 +631,12 @@ func (e *engine) fetch(now time.Time) {
 		most = 1
 		e.wakeAt(e.calm)
 	}
-	slices.SortStableFunc(due, func(a, b *job) int { return cmp.Compare(a.deadline.UnixNano(), b.deadline.UnixNano()) })
+	slices.SortStableFunc(due, func(a, b *job) int {
+		if a.seg.Unseen && b.seg.Unseen {
+			return cmp.Compare(b.seg.Number, a.seg.Number)
+		}
+		return a.deadline.Compare(b.deadline)
+	})
 	for _, j := range due {
 		if e.running >= most {
 			return
@@ -647,6 +659,29 @@ func (e *engine) fetch(now time.Time) {
 			r.t, r.j, r.gen = t, j, gen
 			return r
 		})
+	}
+}
+
+// guesses is how many segments wait that were never listed and have a name all the same. doubt is the newest of them that
+// was asked for in vain: what is older waits until that is sure.
+func (t *track) guesses() (n int, doubt uint64) {
+	for _, j := range t.jobs {
+		if j.state == waiting && j.seg.Unseen && j.seg.URL != "" {
+			n++
+			if j.notThere > 0 {
+				doubt = j.seg.Number
+			}
+		}
+	}
+	return n, doubt
+}
+
+// older gives up what was never listed and is older than a segment that is not there any more.
+func (e *engine) older(t *track, gone *job) {
+	for _, j := range t.jobs {
+		if j.state == waiting && j.seg.Unseen && j.seg.Epoch == gone.seg.Epoch && j.seg.Number <= gone.seg.Number {
+			e.lose(j, errGone)
+		}
 	}
 }
 
@@ -764,7 +799,7 @@ func (e *engine) trouble(r loaded, now time.Time) {
 	switch {
 	case status != nil && (status.Code == 404 || status.Code == 410 || status.Code == 400):
 		if j.seg.Unseen && j.notThere >= 2 {
-			e.lose(j, errGone)
+			e.older(r.t, j)
 		}
 		return
 	case status != nil && (status.Code == 429 || status.Code == 503):

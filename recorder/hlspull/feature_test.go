@@ -489,6 +489,50 @@ func TestSeparateSound(t *testing.T) {
 	}
 }
 
+// The server keeps what has left the list for so long only: that much is fetched, and what is older is asked for in vain
+// a few times at most.
+func TestBackfillUntilItIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ch := &channel{window: 5, total: 900}
+		serve := ch.serve(t)
+		vain := 0
+		o := &origin{begun: time.Now(), handle: func(r *http.Request, at time.Duration) reply {
+			plain := serve(r, at)
+			if n := number(r.URL.Path); n >= 0 {
+				if n > ch.last(at) || n < ch.last(at)-100 {
+					vain++
+					return no(404)
+				}
+				return ok(segmentOf(n, vid|aud, 0, 1, 0))
+			}
+			return plain
+		}}
+		res := &result{asks: o}
+		for i, limit := range []time.Duration{11 * time.Second, time.Hour} {
+			s, err := hlspull.New(hlspull.Config{URL: "http://a.example/live/index.m3u8", Transport: o, Place: res.place})
+			if err != nil {
+				t.Fatal(err)
+			}
+			drive(t, s, res, limit)
+			if i == 0 {
+				time.Sleep(1000 * time.Second) // 500 segments
+			}
+		}
+		wantEnd(t, res)
+		var a, b, c, d int
+		fmt.Sscanf(runs(res.video), "%d-%d %d-%d", &a, &b, &c, &d)
+		if a != 0 || b != 79 || d != 7199 || (c/8 < 409-2 || c/8 > 411) {
+			t.Errorf("video %s", runs(res.video))
+		}
+		if gap, _ := res.gaps(); gap != time.Duration(c/8-10)*segDur {
+			t.Errorf("%v missing", gap)
+		}
+		if vain > 20 {
+			t.Errorf("%d requests in vain", vain)
+		}
+	})
+}
+
 // A restart goes on behind its place: what is written is not fetched again, what was missed is fetched by its name.
 func TestResume(t *testing.T) {
 	for _, c := range []struct {
