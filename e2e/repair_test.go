@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	bigendian "encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/e2e/rig"
+	"github.com/liverec/liverec/pkg/liveroom"
 	"github.com/liverec/liverec/pkg/media/probe"
 )
 
@@ -206,5 +208,50 @@ func TestRepairOfWhatIsLost(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*repaired*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// The content hash of every copy is made anew from the copy alone, on a folder and on S3, and stands in the manifest.
+func TestVerifyDeep(t *testing.T) {
+	t.Parallel()
+	for _, container := range []string{"flv", "mp4", "ts"} {
+		t.Run(container, func(t *testing.T) { verifyDeep(t, container) })
+	}
+}
+
+func verifyDeep(t *testing.T, container string) {
+	dir := t.TempDir()
+	s3 := rig.StartS3(t)
+	_, url := live(t, liveroom.Config{Duration: 8 * time.Second, Speed: 4})
+	archive := filepath.Join(dir, "archive")
+	liverec(dir, "record", url, "--once", "--grace", "1s", "--segment", "3s", "--container", container, "--to", archive, "--to", s3.Dest("x", "")).Start(t).Ends(t, after(8*time.Second), 0)
+	manifest, ok := rig.ReadManifest(t, archive)
+	if !ok || len(manifest.Parts) < 2 {
+		t.Fatalf("%+v", manifest)
+	}
+	var v struct {
+		OK    bool `json:"ok"`
+		Parts []struct {
+			Seq     int    `json:"seq"`
+			Content string `json:"content"`
+			Answer  string `json:"answer"`
+		} `json:"parts"`
+	}
+	rig.JSON(t, liverec(dir, "verify", manifest.Broadcast, "--deep", "--json"), 0, &v)
+	if !v.OK || len(v.Parts) != 2*len(manifest.Parts) {
+		t.Fatalf("%+v", v)
+	}
+	for _, p := range v.Parts {
+		name := filepath.Join(filepath.Dir(rig.Manifests(t, archive)[0]), manifest.Parts[p.Seq-1].Name)
+		rep, err := probe.CheckFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rep.Check(); err != nil || rep.Container != container {
+			t.Errorf("%s: %v, %s", name, err, rep.Container)
+		}
+		if want := fmt.Sprintf("%016x", rep.Content); p.Content != want || p.Answer != "ok" {
+			t.Errorf("%+v, want %s", p, want)
+		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 const (
 	maxMoof   = 16 << 20
 	maxSample = 256 << 20
-	maxGroup  = 1 << 22 // samples that are sorted at once
+	maxGroup  = 1 << 20 // samples that are sorted at once, 80 bytes each
 )
 
 // topBox is where a box at the top of a file lies.
