@@ -17,6 +17,9 @@ import (
 // WhyAd is the reason of a gap where advertising was left out.
 const WhyAd = "advertisement"
 
+// WhyCorrupt is the reason of a gap where what the source sent was not whole.
+const WhyCorrupt = "corrupt at the source"
+
 // WhyUnlisted is the reason of a gap where the clock and the dates of the list jump ahead together.
 const WhyUnlisted = "missing in the playlist"
 
@@ -58,6 +61,7 @@ type emitter struct {
 	shift  time.Duration // is added to the clock of the sound's own list
 	fixed  bool          // shift holds
 	begun  bool
+	cut    bool // the last segment was not whole
 	final  bool // nobody goes on behind it; set before in is closed
 }
 
@@ -387,6 +391,7 @@ func (m *emitter) send(o *opened) {
 		m.frame(&frames[i])
 	}
 	m.begun = true
+	m.cut = o.load.torn || o.chunk.broken != nil
 	m.count.tags(o.load.read)
 	m.free(o)
 	m.lanes[0].opener.done(o.chunk)
@@ -501,6 +506,10 @@ func (m *emitter) join(o *opened) {
 			s.Discontinuity, s.Missing, s.Why = false, d, WhyUnlisted
 		}
 	}
+	if s.Missing == 0 && m.cut && m.had[k] && !tagged && d > 2*m.step[k] && d < time.Minute {
+		s.Discontinuity, s.Missing, s.Why = false, d, WhyCorrupt
+	}
+	m.cut = false
 	if s.Missing <= 0 && m.quiet.length > 0 {
 		s.Missing, s.Why = m.quiet.length, m.quiet.why
 	}

@@ -729,6 +729,10 @@ func (e *engine) landed(r loaded, now time.Time) {
 		}
 		return
 	}
+	if j.load.torn { // it was the last hope
+		e.lose(j, r.err)
+		return
+	}
 	var whole []byte
 	if r.torn && !errors.Is(r.err, errTitle) && len(r.load.plain) > 0 {
 		whole = r.load.plain
@@ -767,17 +771,13 @@ func bestOf(j *job) *byte {
 func (e *engine) useBest(j *job, now time.Time) {
 	b := j.best
 	j.best, j.copies = nil, 0
-	j.load.plain, j.load.raw, j.load.read = b, nil, 0 // its bytes were counted as junk when it was torn
+	j.load.plain, j.load.raw, j.load.read, j.load.torn = b, nil, 0, true // its bytes were counted as junk when it was torn
 	j.retry, j.err = now, nil
 	if j.load.at.IsZero() {
 		j.load.at = now
 	}
-	if n, whole := body.Whole(j.load.kind, b); !whole {
-		if n == 0 {
-			e.lose(j, fetch.ErrShort)
-			return
-		}
-		j.load.plain = b[:n]
+	if len(b) == 0 {
+		e.lose(j, fetch.ErrShort)
 	}
 }
 

@@ -57,6 +57,7 @@ type load struct {
 	host  string
 	at    time.Time
 	took  time.Duration
+	torn  bool // plain is what is whole of a copy that is not
 }
 
 // loaded is what a worker brings back.
@@ -186,7 +187,7 @@ func (e *engine) open(ctx context.Context, seg plan.Segment, l *load) (torn, lat
 		l.plain, l.kind, l.raw = plain[skip:], kind, nil
 	}
 	n, whole := body.Whole(l.kind, l.plain)
-	if !whole {
+	if !whole && !l.torn {
 		l.plain = l.plain[:n]
 		return true, false, fmt.Errorf("%w inside: %d whole bytes", fetch.ErrShort, n)
 	}
@@ -270,7 +271,7 @@ func reason(err error) string {
 	case errors.Is(err, body.ErrKey):
 		return "it cannot be decrypted"
 	case errors.Is(err, errTitle), errors.Is(err, fetch.ErrShort), errors.Is(err, io.ErrUnexpectedEOF):
-		return "corrupt at the source"
+		return WhyCorrupt
 	case errors.Is(err, fetch.ErrSilent), errors.Is(err, fetch.ErrSlow):
 		return "the source was too slow"
 	}

@@ -133,9 +133,14 @@ func Whole(k Kind, b []byte) (n int, whole bool) {
 	return 0, false
 }
 
-// boxes walks over the top. A moof whose mdat is missing is not whole.
+// boxes walks over the top. A moof whose mdat is missing is not whole, and without any mdat nothing is.
 func boxes(b []byte) (n int, whole bool) {
 	at, sound, open, data := 0, 0, false, false
+	defer func() {
+		if !data {
+			n = 0
+		}
+	}()
 	for at < len(b) {
 		if len(b)-at < 8 {
 			return sound, false

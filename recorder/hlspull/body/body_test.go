@@ -53,7 +53,7 @@ func TestSniffAndWhole(t *testing.T) {
 		{"a fragment without its data", join(box("styp", 8), moof, mdat, moof), body.FMP4, 0, 16 + 76, false},
 		{"torn data", join(moof, mdat, moof, mdat[:20]), body.FMP4, 0, 76, false},
 		{"a box that lies", join(moof, mdat, []byte{0, 0, 0, 4, 'f', 'r', 'e', 'e'}), body.FMP4, 0, 76, false},
-		{"no media at all", box("styp", 8), body.FMP4, 0, 16, false},
+		{"no media at all", box("styp", 8), body.FMP4, 0, 0, false},
 		{"data to the end", join(moof, []byte{0, 0, 0, 0}, []byte("mdat1234")), body.FMP4, 0, 48 + 12, true},
 		{"ADTS", append([]byte{0xff, 0xf1}, make([]byte, 30)...), body.Packed, 0, 32, true},
 		{"ID3", append([]byte("ID3"), make([]byte, 30)...), body.Packed, 0, 33, true},
