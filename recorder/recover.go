@@ -343,7 +343,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		s.lastEnd = ms(n.Place)
 	}
 	if noted {
-		s.last, s.lastGap = n, n.Gap
+		s.last, s.lastGap, s.retold = n, n.Gap, n.Gap.Length <= closedFrom
 		if g := n.Gap; g.Session == s.session {
 			c.clerk.say("write down a gap", func(ctx context.Context) error { return c.deps.Journal.Miss(ctx, g) })
 		}

@@ -78,6 +78,7 @@ type Segmenter struct {
 	gaps      int
 	gapTime   time.Duration
 	lastGap   segment.Gap
+	retold    bool      // lastGap is an earlier process's, and so short that whoever goes on finds the same hole again
 	blank     time.Time // when the first frame came, if none could be written yet
 	blankAt   int64     // its time on the source's clock
 	refused   refused
@@ -681,9 +682,12 @@ func (s *Segmenter) miss(g segment.Gap) {
 	if l := s.lastGap; l.Session == g.Session && l.AfterSeq == g.AfterSeq && l.AtMedia == g.AtMedia {
 		s.gaps--
 		s.gapTime -= l.Length
-		g.At, g.Why, g.Length = l.At, l.Why, g.Length+l.Length
+		g.At, g.Why = l.At, l.Why
+		if !s.retold {
+			g.Length += l.Length
+		}
 	}
-	s.lastGap = g
+	s.lastGap, s.retold = g, false
 	s.gaps++
 	s.gapTime += g.Length
 	s.noteDue = true

@@ -221,7 +221,9 @@ func (l *Ledger) Extend(ctx context.Context, id segment.ID, e segment.Extent) er
 			return fmt.Errorf("%w: segment %s from %d to %d bytes", ErrIllegal, id, p.Size, e.Durable)
 		}
 		p.Size, p.Duration, p.VideoFrames, p.AudioFrames = e.Durable, e.Duration, e.VideoFrames, e.AudioFrames
-		s.Heard = e.At
+		if e.At.After(s.Heard) {
+			s.Heard = e.At
+		}
 		if e.State != nil {
 			p.state = e.State
 		}
@@ -276,6 +278,8 @@ func (l *Ledger) Miss(ctx context.Context, g segment.Gap) error {
 		if s == nil {
 			return fmt.Errorf("%w: there is no session %s", ErrIllegal, g.Session)
 		}
+		// One at each place, the newest word holds, as in pkg/ledger.
+		s.gaps = slices.DeleteFunc(s.gaps, func(o segment.Gap) bool { return o.AfterSeq == g.AfterSeq && o.AtMedia == g.AtMedia })
 		s.gaps = append(s.gaps, g)
 		return nil
 	})
