@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -262,6 +263,7 @@ func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 		head := mp4Config(&c)
 		cfg.Config = &head
 	}
+	units := own && (c.codec[vid] == media.AVC || c.codec[vid] == media.HEVC)
 	var frames []stored
 	cfg.Sample = func(s mp4.ScannedSample) error {
 		f := stored{at: s.Time, off: s.Offset, tag: repair.TailTag{Kind: media.Audio, Key: s.Key, Size: s.Size, Sum: s.Sum}}
@@ -269,6 +271,9 @@ func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 			f.tag.Kind = media.Video
 		}
 		frames = append(frames, f)
+		if s.Offset >= seg.Size && m.torn == 0 {
+			return m.look(r, s, units)
+		}
 		return nil
 	}
 	s, err := mp4.Scan(r, size, cfg)
@@ -291,6 +296,21 @@ func measureMP4(r io.ReaderAt, size int64, seg segment.Segment, n note) (measure
 	c.set(aud, s.Config.Audio)
 	m.container = &fragments{muxer: mp4Muxer{s.Writer}, configs: c, begun: true}
 	return m, nil
+}
+
+// look tells whether a frame that may not have been synced is what was written. A file system can give zeros for what it
+// lost with the power, and MP4 has nothing between two frames that would show it.
+func (m *measured) look(r io.ReaderAt, s mp4.ScannedSample, units bool) error {
+	data := make([]byte, s.Size)
+	if _, err := r.ReadAt(data, s.Offset); err != nil {
+		return fmt.Errorf("read %d bytes at %d: %w", s.Size, s.Offset, err)
+	}
+	zeros := len(data) - len(bytes.TrimRight(data, "\x00"))
+	// No NAL unit ends in zeros; a few of them are what sloppy encoders leave behind one.
+	if zeros >= 4 && (zeros == len(data) || units && s.Video && zeros >= 16) {
+		m.torn = s.Offset
+	}
+	return nil
 }
 
 // known is the length of the file that the note knows.

@@ -435,7 +435,7 @@ func TestK2_EveryLengthOfMP4(t *testing.T) {
 					t.Fatal(err)
 				}
 				if i, whole := slices.BinarySearch(ends, n); !whole && i < len(ends) && n+len(junk) >= ends[i] {
-					continue // nothing tells zeros inside a fragment from media
+					continue // see TestZerosInMP4
 				}
 				want, k := 0, 0
 				for k+1 < len(ends) && ends[k+1] <= n {
@@ -470,6 +470,56 @@ func TestK2_EveryLengthOfMP4(t *testing.T) {
 					t.Fatalf("a part that was closed already changed")
 				}
 			}
+		}
+	}
+}
+
+// Where the disk has zeros instead of the last fragment, that is no media.
+func TestZerosInMP4(t *testing.T) {
+	video, audio := headers(t)
+	var whole segment.Segment
+	var data []byte
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		r.deps.Resolver = &single{&script{video: video, audio: audio, gops: []int{8}, frames: 24, pace: true}}
+		r.cfg.Once, r.cfg.Segment, r.cfg.Container = true, time.Second, recorder.ContainerMP4
+		r.start()
+		r.wait()
+		whole = r.session().Segments()[0]
+		data = read(t, filepath.Join(r.path, filepath.FromSlash(whole.Path)))
+	})
+	at, before := int(whole.Head), 0
+	for string(data[at+4:at+8]) == "moof" {
+		before = at
+		at += int(binary.BigEndian.Uint32(data[at:]))
+		at += int(binary.BigEndian.Uint32(data[at:]))
+	}
+	mdat := before + int(binary.BigEndian.Uint32(data[before:])) + 8
+	path := t.TempDir()
+	dir, err := durable.Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	os.MkdirAll(filepath.Join(path, "m"), 0o755)
+	for i, c := range []struct {
+		from, durable, want int // zeros from there; what the ledger knows to be safe; what is left
+	}{
+		{before, 0, before}, {mdat - 8, 0, before}, {mdat, 0, before}, {mdat + 3, 0, before}, {at - 40, 0, before}, {at, 0, at},
+		{at, at, at},
+		{mdat, at, at}, // safe once and not sound now: that is not for us to change
+	} {
+		b := bytes.Clone(data[:at])
+		clear(b[c.from:])
+		patch := bytes.Index(b, []byte("mdat")) - 4
+		copy(b[patch:], "\x00\x00\x00\x10free\x00\x00\x00\x00\x00\x00\x00\x00")
+		seg := segment.Segment{ID: segment.ID{Session: "S", Seq: 1}, Path: fmt.Sprintf("m/P%d.mp4", i), Size: int64(c.durable)}
+		if err := os.WriteFile(filepath.Join(path, seg.Path+segment.PartSuffix), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, size, _, err := recorder.Reopen(dir, seg)
+		if err != nil || int(size) != c.want {
+			t.Errorf("zeros from %d of %d, %d of it safe: %d bytes are left, not %d: %v", c.from, at, c.durable, size, c.want, err)
 		}
 	}
 }

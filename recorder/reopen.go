@@ -30,6 +30,9 @@ func reopen(dir *durable.Dir, seg segment.Segment, n note) (*part, []repair.Tail
 		return nil, nil, err
 	}
 	m, err := measure(f, f.Size(), seg, n)
+	for err == nil && m.torn > 0 {
+		m, err = measure(f, m.torn, seg, n)
+	}
 	if err != nil || m.frames == 0 || m.container == nil {
 		f.Close()
 		switch {
@@ -69,6 +72,7 @@ type measured struct {
 	end       int64
 	container container // stands behind the last whole unit, ready for more; nil: it cannot be gone on with
 	err       error     // why not
+	torn      int64     // place of the first frame that is not what was written; 0: none was seen
 	rewrite   []byte    // what the file must begin with to be gone on with; nil: it does
 	base      int64
 	exact     time.Duration // base, as exact as it is known
