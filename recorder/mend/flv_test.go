@@ -196,3 +196,16 @@ func TestOneTrack(t *testing.T) {
 		}
 	}
 }
+
+// A file may change as often as it likes: there is no other source to go to.
+func TestManyChanges(t *testing.T) {
+	var changes []time.Duration
+	for i := 1; i < 8; i++ {
+		changes = append(changes, time.Duration(2*i)*time.Second)
+	}
+	r := repairFile(t, save(t, "room.flv", render(live(t, liveroom.Config{Changes: changes}, 18*time.Second))))
+	r.whole(t, probe.Range{First: 1, Last: 540})
+	if len(r.parts) != 8 || len(r.Done) != 1 { // the index
+		t.Errorf("%d parts, done %v", len(r.parts), r.Done)
+	}
+}

@@ -54,6 +54,7 @@ type sink struct {
 	begin   time.Duration // of the part
 	refused int64
 
+	quiet    bool // the next seam is one that we made
 	straight bool // frames are written as they come, and begin is given
 }
 
@@ -238,4 +239,10 @@ func (s *sink) Gap(g repair.Gap) {
 }
 
 // Repair is something that the engine put right.
-func (s *sink) Repair(r repair.Repair) { s.did(time.Duration(r.Out)*time.Millisecond, r.What) }
+func (s *sink) Repair(r repair.Repair) {
+	if r.Kind == repair.Seam && s.quiet {
+		s.quiet = false
+		return
+	}
+	s.did(time.Duration(r.Out)*time.Millisecond, r.What)
+}

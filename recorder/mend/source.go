@@ -52,7 +52,7 @@ func (s *source) flv() error {
 	r := repair.New(repair.Config{SeamWait: 2 * time.Second, HoldBytes: 16 << 20}, s.out)
 	at := began
 	r.Connect(at, "")
-	m := meter{}
+	m, calm := meter{}, flaps{}
 	var unsupported []string
 	var junk, junkAt int64 = 0, -1
 	push := func(b *media.Batch) error {
@@ -85,6 +85,20 @@ func (s *source) flv() error {
 		// A batch is many seconds of a small stream: what it is cut into has the time at which live it would have come.
 		piece := media.Batch{Count: b.Count}
 		for from, i := 0, 0; i < len(b.Packets); i++ {
+			if calm.changes(&b.Packets[i]) {
+				// The engine leaves a connection whose configuration flaps; there is no other to go to, so let it be another.
+				if piece.Packets, piece.At = b.Packets[from:i], at; i > from {
+					if err := push(&piece); err != nil {
+						return err
+					}
+				}
+				from, piece.Count = i, media.Count{}
+				if err := r.Disconnect(at); err != nil {
+					return err
+				}
+				r.Connect(at, "")
+				s.out.quiet = true
+			}
 			m.add(&b.Packets[i])
 			if now := began.Add(m.total); now.Sub(at) >= pace || i == len(b.Packets)-1 {
 				at = now
@@ -138,6 +152,35 @@ func (s *source) balance(duplicates, preRoll, invalid int64) {
 	if invalid > 0 {
 		s.did("%d tags that nothing can be done with were left out", invalid)
 	}
+}
+
+// flaps counts the configurations of one connection.
+type flaps struct {
+	sum [2]uint64
+	n   int
+}
+
+// fewChanges is how many the engine takes from one connection.
+const fewChanges = 3
+
+// changes reports whether a packet is one configuration too many.
+func (f *flaps) changes(p *media.Packet) bool {
+	if p.Kind != media.VideoConfig && p.Kind != media.AudioConfig {
+		return false
+	}
+	t := index(p.Kind == media.VideoConfig)
+	if f.sum[t] == p.Sum {
+		return false
+	}
+	first := f.sum[t] == 0
+	if f.sum[t] = p.Sum; first {
+		return false
+	}
+	if f.n++; f.n <= fewChanges {
+		return false
+	}
+	f.n = 1
+	return true
 }
 
 // meter measures the media time of a stream of FLV, jumps left out.
