@@ -64,7 +64,7 @@ func (s *source) ts() error {
 	}
 	var broken, early int64
 	count, err := s.demux(mpegts.DemuxerConfig{Unit: func(u *mpegts.Unit) error {
-		if u.Jump {
+		if u.Jump && u.Config == nil { // with another configuration the jump alone is enough
 			if err := f.join(); err != nil {
 				return err
 			}
