@@ -182,6 +182,10 @@ func (e *engine) seen(g glance, now time.Time) {
 		}
 		w.due = later(g.began.Add(w.target), now)
 		return
+	case r.Doubt:
+		w.sum, w.tag, w.since = 0, "", ""
+		w.due = later(g.began.Add(min(w.target/2, time.Second)), now)
+		return
 	case r.Stale:
 		if w.stale.IsZero() {
 			w.stale = now

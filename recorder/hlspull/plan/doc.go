@@ -22,6 +22,7 @@
 //	nothing is known, the numbers are lower                      a new epoch if names contradict, dates are newer or the
 //	                                                             numbers are far off; else an old copy of the list
 //
-// An old copy of a list changes nothing. One that goes on moving for longer than it is long, with nothing newer between,
+// A new epoch that no dates prove needs a second list that fits the first: one that was cut off in the middle of a name
+// looks like one too. An old copy of a list changes nothing. One that goes on moving for longer than it is long, with nothing newer between,
 // is taken for a restart in the end; what is repeated then is found by its content, not here.
 package plan

@@ -44,6 +44,7 @@ type Planner struct {
 	median    time.Duration // of the durations in the last list
 	at        time.Time     // of the last list that counted
 	stale     stale
+	suspect   *Snapshot // looked like a new epoch
 	ads       []ad
 }
 
@@ -114,8 +115,12 @@ func (s Segment) Place(now time.Time) Place {
 // Reset forgets what was given out, so that the next list begins with its first segment. Epochs go on.
 func (p *Planner) Reset() { p.forget(); p.begun = false }
 
-// Plan takes the next list. Segments of it belong to the caller, what they point to is shared with the list.
-func (p *Planner) Plan(s Snapshot) Result {
+// Plan takes the next list. Segments of it belong to the caller, what they point to is shared with the list, which must
+// not be changed.
+func (p *Planner) Plan(s Snapshot) Result { return p.plan(s, false) }
+
+// plan does it. sure: a list that looks like a new epoch is one.
+func (p *Planner) plan(s Snapshot, sure bool) Result {
 	l := s.List
 	r := Result{Ended: l.Ended, Grows: l.Type == "EVENT" || l.Type == "VOD"}
 	es := p.read(l)
@@ -136,8 +141,22 @@ func (p *Planner) Plan(s Snapshot) Result {
 		p.start(es[0].seq)
 	} else {
 		v := p.align(es, s, median, &r)
-		if v == isStale && p.restarted(es) {
+		switch {
+		case v == isStale && p.restarted(es):
 			v = isEpoch
+		case v == isEpoch && !sure && !p.newer(es, median):
+			// A list that was cut off, or mixed up, looks like this too. One more that fits it makes it sure.
+			if p.suspect == nil || !fits(p.suspect.List, l) {
+				p.suspect = &s
+				r.Stale, r.Doubt = true, true
+				return r
+			}
+			first := p.plan(*p.suspect, true)
+			p.suspect = nil
+			r = p.plan(s, false)
+			r.New, r.Events = append(first.New, r.New...), append(first.Events, r.Events...)
+			r.Changed = len(r.New) > 0
+			return r
 		}
 		switch v {
 		case isFull:
@@ -220,8 +239,29 @@ func (p *Planner) Plan(s Snapshot) Result {
 	for _, e := range es {
 		e.src = nil
 	}
+	if r.Changed {
+		p.suspect = nil
+	}
 	p.prune()
 	return r
+}
+
+// fits reports whether b may be the same list as a, now or a little later.
+func fits(a, b *hls.Media) bool {
+	n := uint64(len(a.Segments))
+	if n == 0 || len(b.Segments) == 0 {
+		return false
+	}
+	for i := range b.Segments {
+		s := &b.Segments[i]
+		if s.Sequence >= a.Segments[0].Sequence && s.Sequence-a.Segments[0].Sequence < n {
+			if was := &a.Segments[s.Sequence-a.Segments[0].Sequence]; pathOf(was) == pathOf(s) && was.Range == s.Range {
+				return true
+			}
+		}
+	}
+	first, edge := b.Segments[0].Sequence, a.Segments[n-1].Sequence
+	return first > edge && first-edge <= n
 }
 
 func (p *Planner) start(seq int64) {

@@ -121,6 +121,7 @@ func TestLists(t *testing.T) {
 			"| " + strings.TrimSuffix(strings.ReplaceAll(strings.TrimSpace(names("a", 100, 110, -1)), ".ts", ""), "") + " | b0 b1 b2 b3", 0},
 		{"then old names under low numbers", 0, []string{list(100, names("a", 100, 103, -1)), list(0, "b0 b1 b2"), list(0, names("a", 100, 102, -1)), list(1, "b1 b2 b3")},
 			"| a100 a101 a102 a103 | b0 b1 b2 b3", 1},
+		{"a list that was cut off", 0, []string{list(10, "aa bb cc"), list(10, "aa b"), list(12, "c"), list(12, "cc dd ee"), list(13, "d")}, "| aa bb cc dd ee", 1},
 		{"old names under low numbers at once", 0, []string{list(100, names("a", 100, 103, -1)), list(0, names("a", 100, 102, -1)), list(101, names("a", 101, 104, -1))},
 			"| a100 a101 a102 a103 a104", 1},
 		{"same numbers, same names, newer dates", 0, []string{list(0, "s0@0 s1@4 s2@8"), list(1, "s1@4 s2@8 s3@12"), list(0, "s0@100 s1@104 s2@108"), list(1, "s1@104 s2@108 s3@112")},
@@ -171,9 +172,13 @@ func TestLists(t *testing.T) {
 			var got []plan.Segment
 			stale := 0
 			for i, text := range c.lists {
-				r := p.Plan(plan.Snapshot{List: parse(t, text), At: epoch0.Add(time.Duration(i) * every)})
+				at := plan.Snapshot{List: parse(t, text), At: epoch0.Add(time.Duration(i) * every)}
+				r := p.Plan(at)
+				if r.Doubt && i == len(c.lists)-1 {
+					r = p.Plan(at)
+				}
 				got = append(got, r.New...)
-				if r.Stale {
+				if r.Stale && !r.Doubt {
 					stale++
 				}
 				check(t, r)
@@ -284,6 +289,9 @@ func TestResumeIsTheSame(t *testing.T) {
 	} {
 		p := plan.Resume(back)
 		r := p.Plan(plan.Snapshot{List: parse(t, c.list), At: epoch0.Add(c.after)})
+		if r.Doubt {
+			r = p.Plan(plan.Snapshot{List: parse(t, c.list), At: epoch0.Add(c.after)})
+		}
 		if got := show(r.New); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}

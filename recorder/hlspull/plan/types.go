@@ -58,6 +58,7 @@ type Result struct {
 	Stale   bool      // an old copy of the list: nothing in it counts
 	Empty   bool      // it lists nothing
 	Full    bool      // it is a part of a list that does not fit: load all of it
+	Doubt   bool      // with Stale: it looks like a new epoch, and the next list, be it the same, decides
 	Ended   bool      // it says that nothing will be added
 	Changed bool      // it brought something new
 	Events  []Event
