@@ -322,7 +322,11 @@ func TestStateOfOld(t *testing.T) {
 	if s.VideoForm != nil || s.AudioForm != nil {
 		t.Errorf("the form of FLV of old need not be said: %+v %+v", s.VideoForm, s.AudioForm)
 	}
-	g.kill(s)
+	var tail []repair.TailTag
+	for _, it := range g.s.items {
+		tail = append(tail, repair.TailTag{Kind: it.kind, Key: it.key, Out: it.out, Size: it.size, Sum: it.sum})
+	}
+	g.r = repair.Restore(repair.Config{}, g.s, s, tail)
 	g.connect("liverec was not running")
 	g.live(between(fs, 4000, 8000), 5000, by(0))
 	g.disconnect()

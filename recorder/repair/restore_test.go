@@ -20,6 +20,7 @@ func (g *rig) kill(note repair.State) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		g.t.Fatal(err)
 	}
+	g.headOf(&s)
 	var tail []repair.TailTag
 	from := int64(0)
 	if n := len(g.s.items); n > 0 {
@@ -31,6 +32,22 @@ func (g *rig) kill(note repair.State) {
 		}
 	}
 	g.r = repair.Restore(repair.Config{}, g.s, s, tail)
+}
+
+// headOf puts into a note what the head of the open part says: the note may be older than it.
+func (g *rig) headOf(s *repair.State) {
+	if len(g.s.configs) == 0 {
+		return
+	}
+	put := func(p media.Packet) ([]byte, *repair.Form) {
+		if p.Kind == 0 {
+			return nil, nil
+		}
+		return p.Body, &repair.Form{Codec: p.Codec.String(), Lead: p.Lead, Track: p.Track}
+	}
+	c := g.s.configs[len(g.s.configs)-1]
+	s.Video, s.VideoForm = put(c.Video)
+	s.Audio, s.AudioForm = put(c.Audio)
 }
 
 func TestRestartGoesOn(t *testing.T) {
