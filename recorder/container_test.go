@@ -97,7 +97,8 @@ type packets struct {
 	config [2][]byte
 	frames int
 	pace   bool
-	big    int // picture that is larger than anything else
+	big    int    // picture that is larger than anything else
+	lead   []byte // stands before the data of every video packet: a tag header
 }
 
 func (s *packets) Host() string { return "packets" }
@@ -129,7 +130,12 @@ func (s *packets) Run(ctx context.Context, out chan<- *media.Batch) error {
 func (s *packets) configs() (c []media.Packet) {
 	for t, k := range []media.Kind{media.VideoConfig, media.AudioConfig} {
 		if s.codec[t] != media.NoCodec {
-			c = append(c, media.Packet{Kind: k, Codec: s.codec[t], Body: s.config[t], Sum: flv.Sum([]byte{9, 8}[t], s.config[t])})
+			p := media.Packet{Kind: k, Codec: s.codec[t], Body: s.config[t]}
+			if t == 0 {
+				p.Body, p.Lead = slices.Concat(s.lead, p.Body), uint16(len(s.lead))
+			}
+			p.Sum = flv.Sum([]byte{9, 8}[t], p.Body)
+			c = append(c, p)
 		}
 	}
 	return c
@@ -162,7 +168,8 @@ func (s *packets) batch(from, to, size int) *media.Batch {
 			add(media.Packet{Kind: media.Audio, Codec: s.codec[1], DTS: at(k).Milliseconds(), Exact: at(k)}, sound(k)[2:])
 		}
 		data := unit(i%50 == 0, i, max(2000, size-4))[5:]
-		add(media.Packet{Kind: media.Video, Codec: s.codec[0], Key: i%50 == 0, DTS: begin.Milliseconds(), Exact: begin}, data)
+		data = slices.Concat(s.lead, data)
+		add(media.Packet{Kind: media.Video, Codec: s.codec[0], Lead: uint16(len(s.lead)), Key: i%50 == 0, DTS: begin.Milliseconds(), Exact: begin}, data)
 	}
 	return b
 }
@@ -170,14 +177,19 @@ func (s *packets) batch(from, to, size int) *media.Batch {
 // Packets without an FLV tag header become MP4, or FLV with tag headers where that is asked for.
 func TestContainerOfSamples(t *testing.T) {
 	video, audio := headers(t)
+	enhanced := []byte("\x91avc1\x00\x00\x00")
 	for _, c := range []struct {
 		want recorder.Container
 		ext  string
-	}{{"", ".mp4"}, {recorder.ContainerAuto, ".mp4"}, {recorder.ContainerMP4, ".mp4"}, {recorder.ContainerFLV, ".flv"}, {recorder.ContainerTS, ".ts"}} {
-		t.Run(string(c.want), func(t *testing.T) {
+		lead []byte
+	}{
+		{recorder.ContainerAuto, ".mp4", enhanced}, {recorder.ContainerFLV, ".flv", enhanced}, {recorder.ContainerTS, ".ts", enhanced},
+		{"", ".mp4", nil}, {recorder.ContainerAuto, ".mp4", nil}, {recorder.ContainerMP4, ".mp4", nil}, {recorder.ContainerFLV, ".flv", nil}, {recorder.ContainerTS, ".ts", nil},
+	} {
+		t.Run(fmt.Sprintf("%s %x", c.want, c.lead), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{})
-				r.deps.Resolver = &single{&packets{codec: [2]media.Codec{media.AVC, media.AAC}, config: [2][]byte{video[5:], audio[2:]}, frames: 25 * 25, pace: true}}
+				r.deps.Resolver = &single{&packets{codec: [2]media.Codec{media.AVC, media.AAC}, config: [2][]byte{video[5:], audio[2:]}, frames: 25 * 25, pace: true, lead: c.lead}}
 				r.cfg.Once, r.cfg.Container = true, c.want
 				r.start()
 				r.wait()
