@@ -165,7 +165,9 @@ func (m mp4Muxer) headLen() int64  { return m.HeadLen() }
 func (m mp4Muxer) add(it *repair.Item, at time.Duration) error {
 	s := mp4.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Lasts: time.Duration(it.Dur) * time.Millisecond,
 		Data: it.Payload()}
-	if it.Lead == 0 {
+	// A Repairer whose parts hold no tags makes its sums of the data. Around a change of the configuration sound may come
+	// with another kind of sum, and costs next to nothing.
+	if it.Lead == 0 || s.Video {
 		s.Sum = it.Sum
 	}
 	return m.Add(s)
