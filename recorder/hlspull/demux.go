@@ -234,7 +234,8 @@ func (o *opener) fragments(l *load) {
 			}
 			config = o.tell(k, x)
 		}
-		dts := o.unwrap(k, a.DTS, t.Timescale)
+		// The edit list holds the delay of B frames and of the encoder of the sound: without it the sound comes early.
+		dts := o.unwrap(k, a.DTS, t.Timescale) + t.Empty - t.Start
 		f := frame{video: video, key: a.Key || !video, codec: x.Codec, dts: scaled(dts, t.Timescale), lasts: scaled(a.Lasts, t.Timescale),
 			pts: scaled(dts+a.PTS-a.DTS, t.Timescale), config: config, data: a.Data}
 		if s := o.entry[k].sets; s != nil {
