@@ -40,7 +40,7 @@ func TestChaos(t *testing.T) {
 					}
 				}
 				for i, n := range r.sound {
-					if i > 0 && n <= r.sound[i-1] {
+					if i > 0 && n <= r.sound[i-1] && r.runs == 0 { // what was begun comes again behind a place
 						t.Fatalf("sound %d behind %d: %s", n, r.sound[i-1], runs(r.sound))
 					}
 				}
@@ -49,7 +49,7 @@ func TestChaos(t *testing.T) {
 				}
 				var told time.Duration
 				for _, s := range r.seams {
-					if s.Missing > 0 && !strings.HasPrefix(s.Why, "sound:") {
+					if s.Missing > 0 && !strings.HasPrefix(s.Why, "sound:") && s.before > 0 {
 						told += s.Missing
 					}
 				}
@@ -175,7 +175,7 @@ func TestChaosWithDeaths(t *testing.T) {
 					}
 					frames := len(r.video)
 					for _, x := range r.seams[:upto] {
-						if !strings.HasPrefix(x.Why, "sound:") {
+						if !strings.HasPrefix(x.Why, "sound:") && len(all.video)+x.before > 0 {
 							told += x.Missing
 						}
 						if x.Discontinuity && len(all.video) > 0 {

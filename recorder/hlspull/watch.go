@@ -27,21 +27,22 @@ const (
 
 // watch is the state of one list that is loaded again and again. It belongs to the engine.
 type watch struct {
-	url     string
-	gen     int // rises when the list comes from elsewhere
-	busy    bool
-	blocked bool // the load that is under way is a blocking one
-	due     time.Time
-	began   time.Time // of the last load
-	tag     string    // what makes the next load conditional
-	since   string
-	sum     uint64 // of the last body
-	target  time.Duration
-	moved   bool // the next list comes from another place than the last one that was planned
-	full    bool // no delta next time
-	fails   int
-	failing time.Time // since when every load has failed
-	err     error     // the last one
+	url      string
+	gen      int // rises when the list comes from elsewhere
+	busy     bool
+	blocked  bool // the load that is under way is a blocking one
+	unclosed bool // the last list ended with an open line
+	due      time.Time
+	began    time.Time // of the last load
+	tag      string    // what makes the next load conditional
+	since    string
+	sum      uint64 // of the last body
+	target   time.Duration
+	moved    bool // the next list comes from another place than the last one that was planned
+	full     bool // no delta next time
+	fails    int
+	failing  time.Time // since when every load has failed
+	err      error     // the last one
 
 	changed time.Time // when a list brought something new
 	stale   time.Time // since when only old copies came
@@ -161,6 +162,13 @@ func (e *engine) seen(g glance, now time.Time) {
 		return
 	}
 	w.sum = g.sum
+	if open := g.list.Open && len(g.list.Segments) > 0; open && !w.unclosed {
+		// half a name is a wrong one; a packager that always ends so will do it again
+		g.list.Segments = g.list.Segments[:len(g.list.Segments)-1]
+		w.unclosed, w.sum, w.tag, w.since = true, 0, "", ""
+	} else {
+		w.unclosed = open
+	}
 	r := t.plan.Plan(plan.Snapshot{List: g.list, At: g.began, Moved: w.moved})
 	for _, ev := range r.Events {
 		l := e.log.Info()

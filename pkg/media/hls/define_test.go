@@ -47,3 +47,15 @@ func TestHeadless(t *testing.T) {
 		}
 	}
 }
+
+func TestOpen(t *testing.T) {
+	u := &url.URL{Scheme: "http", Host: "h", Path: "/"}
+	for text, want := range map[string]bool{
+		"#EXTINF:4,\na.ts": true, "#EXTINF:4,\na.ts\n": false, "#EXTINF:4,\na.ts\r": false, "#EXTINF:4,\na.ts\n#EXT-X-ENDLIST": false, "#EXTINF:4,\na.ts\n#x": false,
+	} {
+		p, err := Parse([]byte("#EXTM3U\n"+text), u)
+		if err != nil || p.Media.Open != want {
+			t.Errorf("%q: %v, %v", text, p.Media, err)
+		}
+	}
+}

@@ -106,6 +106,9 @@ type Media struct {
 	DateRanges []DateRange
 	// Tags are the tags of vendors behind the last segment, such as EXT-X-TWITCH-PREFETCH.
 	Tags []Tag
+	// Open: the text ends with a URI and no line end behind it. Some packagers write so; else the list was cut off, and the
+	// last segment may have half a name.
+	Open bool
 	// Orphans is how many URIs had no EXTINF and are no segments therefore.
 	Orphans int
 }

@@ -151,6 +151,7 @@ func scanMedia(data []byte) (*mediaScan, error) {
 	)
 	for line := range lines(data) {
 		name, value := tag(line)
+		s.rest.Open = name == "" && line[0] != '#'
 		if name == "" {
 			if line[0] == '#' {
 				continue // a comment
@@ -244,6 +245,9 @@ func scanMedia(data []byte) (*mediaScan, error) {
 				h.tags = append(h.tags, Tag{name, value})
 			}
 		}
+	}
+	if n := len(data); n > 0 && (data[n-1] == '\n' || data[n-1] == '\r') {
+		s.rest.Open = false
 	}
 	s.rest.Parts, s.rest.Tags = h.parts, h.tags
 	s.text.WriteString("#EXTM3U\n")
