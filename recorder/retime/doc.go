@@ -28,6 +28,8 @@
 //
 // A 33-bit clock (MPEG-TS) that was unwrapped by another process is brought to the turn that is nearest.
 //
+// A session begins with its first key frame, and with the sound that begins up to 100 ms sooner.
+//
 // Memory: at a discontinuity frames are held until both tracks were seen, at most HoldBytes and HoldMedia; else nothing
 // is held.
 package retime

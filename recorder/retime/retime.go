@@ -23,6 +23,9 @@ const (
 	// turn is the period of a 33-bit clock of 90 kHz.
 	turn = (1 << 33) * time.Second / 90_000
 
+	earlyBy  = 100 * time.Millisecond // how much sooner than the first picture sound may begin
+	maxEarly = 64                     // frames of sound that are kept for that
+
 	maxShift = 10 * time.Second // a composition time beyond this is a fault of the source
 )
 
@@ -63,6 +66,7 @@ type Retimer struct {
 
 	hold      []held
 	holdBytes int
+	early     []held // sound from right before the first picture, until that comes
 
 	flight  int64 // frames that were taken and neither held, written nor dropped yet: the sink may ask for the State meanwhile
 	account segment.Account
@@ -135,10 +139,13 @@ func (r *Retimer) State() repair.State {
 		Account: r.account, Numbered: raw, LastAt: r.lastAt.UnixMilli(),
 	}
 	s.Account.Parsed -= r.flight
-	for t := range r.hold {
-		s.Account.Parsed--
-		s.Account.TagBytes -= int64(len(r.hold[t].p.Body))
-		s.Account.ReceivedBytes -= int64(len(r.hold[t].p.Body))
+	for _, waiting := range [2][]held{r.hold, r.early} {
+		for i := range waiting {
+			n := int64(len(waiting[i].p.Body))
+			s.Account.Parsed--
+			s.Account.TagBytes -= n
+			s.Account.ReceivedBytes -= n
+		}
 	}
 	for t := range s.Last {
 		if r.wrote[t] {
@@ -213,7 +220,7 @@ func (r *Retimer) Epoch() uint64 { return r.epoch }
 // Account is the balance so far.
 func (r *Retimer) Account() segment.Account {
 	a := r.account
-	a.Held = int64(len(r.hold))
+	a.Held = int64(len(r.hold) + len(r.early))
 	return a
 }
 
@@ -225,6 +232,7 @@ func (r *Retimer) Connect(at time.Time, why string) {
 	if r.err = r.release(true); r.err != nil {
 		return
 	}
+	r.dropEarly()
 	if r.why == "" {
 		r.why = why
 	}
@@ -258,6 +266,7 @@ func (r *Retimer) Tick(time.Time) error { return r.err }
 func (r *Retimer) Disconnect(time.Time) error {
 	if r.err == nil {
 		r.err = r.release(true)
+		r.dropEarly()
 	}
 	return r.err
 }
@@ -341,15 +350,66 @@ func (r *Retimer) frameIn(p *media.Packet, at time.Time) error {
 		r.account.PreRoll++
 		return nil
 	}
-	start := p.Key || !r.next[vid].set
-	if !start && (!r.begun || r.pending && !r.current(t)) {
+	if !r.begun && t == aud && r.next[vid].set {
+		r.keepEarly(p, at)
+		return nil
+	}
+	if !r.starts(p) && len(r.hold) == 0 && (!r.begun || r.pending && !r.current(t)) {
 		r.account.PreRoll++ // only a configuration that is not in effect yet explains it, or it is from before the begin
 		return nil
+	}
+	if len(r.early) > 0 {
+		if err := r.begin(p); err != nil {
+			return err
+		}
 	}
 	if len(r.hold) > 0 || r.newClock() && r.both() {
 		return r.keep(p, at)
 	}
 	return r.write(p, at)
+}
+
+// keepEarly keeps sound until the first picture shows how much of it belongs there.
+func (r *Retimer) keepEarly(p *media.Packet, at time.Time) {
+	if len(r.early) >= maxEarly {
+		r.early = append(r.early[:0], r.early[1:]...)
+		r.account.PreRoll++
+	}
+	q := *p
+	q.Body = bytes.Clone(p.Body)
+	r.early = append(r.early, held{q, at})
+}
+
+func (r *Retimer) dropEarly() {
+	r.account.PreRoll += int64(len(r.early))
+	r.early = nil
+}
+
+// begin starts the session with the sound that precedes its first picture by a little.
+func (r *Retimer) begin(picture *media.Packet) error {
+	early := r.early
+	r.early = nil
+	for len(early) > 0 && (early[0].p.Exact < picture.Exact-earlyBy || early[0].p.Exact > picture.Exact+earlyBy) {
+		early = early[1:]
+		r.account.PreRoll++
+	}
+	if len(early) == 0 {
+		return nil
+	}
+	if err := r.configure(0); err != nil {
+		return err
+	}
+	for i := range early {
+		if err := r.write(&early[i].p, early[i].at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// starts reports whether a part may begin with a frame: a key frame, or sound where there is no picture.
+func (r *Retimer) starts(p *media.Packet) bool {
+	return p.Kind == media.Video && p.Key || !r.next[vid].set
 }
 
 // current reports whether the sink knows the configuration of a track.
@@ -476,7 +536,7 @@ func (r *Retimer) put(p *media.Packet, at time.Time) error {
 		r.account.PreRoll++ // sound from before the first picture
 		return nil
 	}
-	if (r.pending || !r.begun) && (p.Key || !r.next[vid].set) {
+	if (r.pending || !r.begun) && r.starts(p) {
 		if err := r.configure(out); err != nil {
 			return err
 		}

@@ -274,6 +274,69 @@ func TestConfigs(t *testing.T) {
 	rising(t, s)
 }
 
+// At a new clock with another configuration frames are held until sound is there: none of them is lost by that.
+func TestConfigChangesAtDiscontinuity(t *testing.T) {
+	s := &sink{}
+	f := newFeed(t, s)
+	f.config("v", "a")
+	f.second(media.Seam{})
+	f.clock += time.Hour
+	f.join(media.Seam{Discontinuity: true})
+	f.config("w", "a")
+	ps := f.packets(f.clock, f.n)
+	slices.SortStableFunc(ps, func(a, b media.Packet) int { return int(a.Kind) - int(b.Kind) }) // all pictures first
+	f.push(ps...)
+	f.r.Disconnect(f.wall)
+	if v := s.track(media.Video); len(v) != 50 || len(s.configs) != 2 || s.at[1] >= len(s.frames) || s.frames[s.at[1]].kind != media.Video {
+		t.Errorf("%d pictures, configurations %v at %v", len(v), s.configs, s.at)
+	}
+	if a := f.r.Account(); a.PreRoll != 0 {
+		t.Errorf("account %+v", a)
+	}
+	rising(t, s)
+}
+
+// Sound that begins a little before the first picture belongs to it.
+func TestSoundBeginsFirst(t *testing.T) {
+	for _, c := range []struct {
+		ahead time.Duration
+		kept  int
+	}{{0, 1}, {40 * time.Millisecond, 2}, {90 * time.Millisecond, 5}, {time.Second, 5}} {
+		s := &sink{}
+		f := newFeed(t, s)
+		f.config("v", "a")
+		f.join(media.Seam{})
+		for at := -c.ahead; at <= 0; at += sound {
+			f.push(media.Packet{Kind: media.Audio, Codec: media.AAC, Key: true, Exact: time.Hour + at, Body: []byte{7}})
+		}
+		f.push(media.Packet{Kind: media.Video, Codec: media.AVC, Key: true, Exact: time.Hour, Body: []byte{8}})
+		if len(s.configs) != 1 || s.at[0] != 0 || len(s.frames) < 2 || s.frames[0].time != 0 {
+			t.Fatalf("%v ahead: %v", c.ahead, s.frames)
+		}
+		picture := s.frames[len(s.frames)-1]
+		if n := len(s.frames) - 1; picture.kind != media.Video || n < c.kept-1 || n > c.kept || picture.time > 100*time.Millisecond {
+			t.Errorf("%v ahead: %d sounds, picture at %v", c.ahead, n, picture.time)
+		}
+		if a := f.r.Account(); a.Check() != nil || a.Held != 0 {
+			t.Errorf("account %+v", a)
+		}
+	}
+}
+
+// Each frame of sound can be decoded alone, but a part with pictures begins with one of them.
+func TestSoundBeginsNoPart(t *testing.T) {
+	s := &sink{}
+	f := newFeed(t, s)
+	f.config("v", "a")
+	f.join(media.Seam{})
+	ps := f.packets(0, 0)
+	f.push(ps[1:20]...) // joined in the middle of a group
+	f.push(f.packets(time.Second, 1)...)
+	if len(s.configs) != 1 || s.track(media.Video)[0].n != 1 || s.track(media.Video)[0].time > 100*time.Millisecond {
+		t.Errorf("begins with %+v", s.frames[0])
+	}
+}
+
 func TestOneTrack(t *testing.T) {
 	for _, only := range []media.Kind{media.Video, media.Audio} {
 		s := &sink{}
