@@ -114,6 +114,8 @@ type place struct {
 	Video   *plan.Place `json:"main,omitempty"`  // the rendition that segments are counted by
 	Audio   *plan.Place `json:"sound,omitempty"` // the newest segment of the other one that is wholly handed on
 	// Edge is where the clock stood behind it, of each track; -1: it has none.
-	Edge  [2]time.Duration `json:"edge"`
-	Media string           `json:"list,omitempty"` // path of the list
+	Edge [2]time.Duration `json:"edge"`
+	// Open is how much of Edge is of parts of the segment behind Video, which was never whole when they were handed on.
+	Open  time.Duration `json:"open,omitempty"`
+	Media string        `json:"list,omitempty"` // path of the list
 }

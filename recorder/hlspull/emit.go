@@ -435,8 +435,10 @@ func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opene
 			}
 			frames = append(frames, f)
 		}
-		id := o.seg.Place(time.Now())
-		m.place.Audio = &id
+		if !o.open {
+			id := o.seg.Place(time.Now())
+			m.place.Audio = &id
+		}
 		used = append(used, o)
 		l.queue = l.queue[1:]
 	}
@@ -492,6 +494,8 @@ func (m *emitter) join(o *opened) {
 	switch {
 	case !m.had[k]:
 		s.Discontinuity = m.begun || !m.had[0] && !m.had[1]
+	case m.place.Open > 0 && (d+m.place.Open).Abs() <= 100*time.Millisecond:
+		// The segment whose parts were handed on when the stream seemed to be over: what of it is written comes again.
 	case s.Missing > 0:
 		if s.Discontinuity = (d - s.Missing).Abs() > max(time.Second, s.Missing/4); !s.Discontinuity {
 			s.Missing = d // the clock knows it better than the list
@@ -520,19 +524,18 @@ func (m *emitter) join(o *opened) {
 	if s.Discontinuity {
 		m.had = [2]bool{}
 	}
-	if !o.open {
+	if m.place.Open = end - first; !o.open {
 		at := o.seg.Place(time.Now())
-		m.place.Video = &at
+		m.place.Video, m.place.Open = &at, 0
 	}
 	m.place.Edge = [2]time.Duration{-1, -1}
 	for k := range m.place.Edge {
-		if f, e, ok := o.chunk.span(k == 1); ok && f >= 0 {
+		if _, e, ok := o.chunk.span(k == 1); ok && e >= 0 {
 			m.place.Edge[k] = e
 		} else if m.had[k] {
 			m.place.Edge[k] = m.edge[k]
 		}
 	}
-	_ = end
 	m.date = time.Time{}
 	if !o.seg.Date.IsZero() {
 		m.date = o.seg.Date.Add(o.seg.Duration)

@@ -306,7 +306,7 @@ func (e *engine) judge(now time.Time) {
 		if w.err != nil {
 			e.ending = fmt.Errorf("%w: %w", ErrStill, w.err)
 		}
-		e.tracks[0].addParts(now)
+		e.addParts(now)
 	case still >= 3*w.target && now.Sub(e.left) >= 3*w.target:
 		e.leave("nothing new in the playlist", now)
 	case !w.stale.IsZero() && now.Sub(w.stale) >= 3*w.target && now.Sub(e.left) >= 3*w.target:
@@ -319,7 +319,7 @@ func (e *engine) judge(now time.Time) {
 	if _, gone := refused(w.err); gone && w.fails > 0 && now.Sub(w.failing) >= 2*w.target && e.life.fails > 0 && !e.life.asking {
 		if _, gone := refused(e.life.err); gone && e.ending == nil {
 			e.ending = e.life.err // the room is gone too: whoever asks it again will hear the same
-			e.tracks[0].addParts(now)
+			e.addParts(now)
 		}
 	}
 	e.wakeAt(w.changed.Add(3 * w.target))
@@ -565,6 +565,13 @@ func (t *track) update(r plan.Result, now time.Time) {
 		j.seg.Discontinuity, j.seg.Begins, j.seg.Lost = j.seg.Discontinuity || disc, begins, lost
 		j.listed = now
 		j.setDeadline(r, now)
+	}
+}
+
+// addParts is track.addParts of all tracks.
+func (e *engine) addParts(now time.Time) {
+	for _, t := range e.tracks {
+		t.addParts(now)
 	}
 }
 

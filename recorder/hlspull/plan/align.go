@@ -67,7 +67,7 @@ func (p *Planner) align(es []*entry, s Snapshot, median time.Duration, r *Result
 			}
 		}
 	}
-	n := int64(len(es))
+	n := int64(max(len(es), p.window))
 	switch {
 	case first > p.last:
 		if first == p.last+1 || p.plausible(es, s, median) {

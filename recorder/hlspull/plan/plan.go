@@ -209,7 +209,11 @@ func (p *Planner) plan(s Snapshot, sure bool) Result {
 		if n <= p.last {
 			k := p.entries[n]
 			if k == nil {
-				continue // from before the beginning, or too old
+				if n >= p.last-minKeep { // from before the beginning: it helps to recognise the list
+					p.remember(n, e)
+					p.low = min(p.low, n)
+				}
+				continue
 			}
 			was := *k
 			*k = *e

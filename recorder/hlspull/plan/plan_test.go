@@ -121,6 +121,7 @@ func TestLists(t *testing.T) {
 			"| " + strings.TrimSuffix(strings.ReplaceAll(strings.TrimSpace(names("a", 100, 110, -1)), ".ts", ""), "") + " | b0 b1 b2 b3", 0},
 		{"then old names under low numbers", 0, []string{list(100, names("a", 100, 103, -1)), list(0, "b0 b1 b2"), list(0, names("a", 100, 102, -1)), list(1, "b1 b2 b3")},
 			"| a100 a101 a102 a103 | b0 b1 b2 b3", 1},
+		{"only its old beginning, twice", 0, []string{list(10, "aa bb cc dd ee"), list(10, "aa"), list(15, "ff gg hh ii jj"), list(14, "ee"), list(10, "aa"), list(16, "gg hh ii jj kk")}, "| aa bb cc dd ee ff gg hh ii jj kk", 3},
 		{"a list that was cut off", 0, []string{list(10, "aa bb cc"), list(10, "aa b"), list(12, "c"), list(12, "cc dd ee"), list(13, "d"), list(13, "dd ee ff")}, "| aa bb cc dd ee ff", 1},
 		{"old names under low numbers at once", 0, []string{list(100, names("a", 100, 103, -1)), list(0, names("a", 100, 102, -1)), list(101, names("a", 101, 104, -1))},
 			"| a100 a101 a102 a103 a104", 1},
