@@ -15,6 +15,7 @@ import (
 	"sort"
 	"strings"
 	"sync/atomic"
+	"syscall"
 )
 
 // Op names an operation at the fault seam.
@@ -85,14 +86,16 @@ func (d *Dir) Close() error { return d.root.Close() }
 
 // Create makes a new file for writing and reading. The folders above it are made; they and the file's name are
 // durable when Create returns. A name that is taken is fs.ErrExist.
-func (d *Dir) Create(name string) (*File, error) {
+func (d *Dir) Create(name string) (*File, error) { return d.create(name, 0o644) }
+
+func (d *Dir) create(name string, perm fs.FileMode) (*File, error) {
 	if err := d.mkdirAll(path.Dir(name)); err != nil {
 		return nil, err
 	}
 	if err := d.at(OpCreate, name); err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
-	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
@@ -206,25 +209,76 @@ func (d *Dir) RemoveEmpty(name string) error {
 }
 
 // Replace puts data under name, all at once: after a crash there is the old content or the new, never a mixture.
-func (d *Dir) Replace(name string, data []byte) error {
-	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+strings.ToLower(rand.Text()[:10])+PartSuffix)
-	f, err := d.Create(temp)
+func (d *Dir) Replace(name string, data []byte) error { return d.replace(name, data, 0o644) }
+
+// ReplacePrivate is Replace for what only the owner may read: mode 0600, and the owner of the file before, where we may
+// give files away. A file that is a mount point of its own (as containers mount single files) cannot be replaced; it is
+// written over, and until that is on the disk the new content also lies beside it under a name that ends in PartSuffix.
+func (d *Dir) ReplacePrivate(name string, data []byte) error {
+	err := d.replace(name, data, 0o600)
+	if !errors.Is(err, syscall.EBUSY) {
+		return err
+	}
+	temp := "." + path.Base(name) + "." + strings.ToLower(rand.Text()[:10]) + PartSuffix
+	temp = path.Join(path.Dir(name), temp)
+	f, err := d.create(temp, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
+	if err := f.fill(data); err != nil {
+		return errors.Join(fmt.Errorf("replace %s: %w", name, err), d.Remove(temp))
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	f, err = d.Edit(name)
+	if err != nil {
+		return errors.Join(fmt.Errorf("write over %s: %w", name, err), d.Remove(temp))
+	}
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
 	}
 	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write over %s, its new content is in %s: %w", name, temp, err)
+	}
+	return d.Remove(temp)
+}
+
+func (d *Dir) replace(name string, data []byte, perm fs.FileMode) error {
+	temp := path.Join(path.Dir(name), "."+path.Base(name)+"."+strings.ToLower(rand.Text()[:10])+PartSuffix)
+	var old fs.FileInfo
+	if perm == 0o600 {
+		old, _ = d.root.Stat(name) // absent: nobody owned it
+	}
+	f, err := d.create(temp, perm)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if st, ok := old.Sys().(*syscall.Stat_t); ok {
+			_ = f.f.Chown(int(st.Uid), int(st.Gid)) // only root may: for others it becomes theirs
+		}
+	}
+	if err = f.fill(data); err == nil {
 		err = d.Rename(temp, name)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("replace %s: %w", name, err), d.Remove(temp))
 	}
 	return nil
+}
+
+// fill writes the content of a new file, syncs and closes it.
+func (f *File) fill(data []byte) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // PartSuffix ends the name of a file that Replace has not put in place yet.

@@ -177,3 +177,40 @@ func TestProbeNamesTheCure(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestReplacePrivate(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		busy bool // the name is a mount point: it cannot be renamed over
+	}{{"an ordinary file", false}, {"a mounted file", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			d := open(t, func(op durable.Op, _ string) error {
+				if op == durable.OpRename && c.busy {
+					return syscall.EBUSY
+				}
+				return nil
+			})
+			if err := os.WriteFile(d.Abs("cookies.json"), []byte("the old content, which is longer"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before, err := d.Stat("cookies.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.ReplacePrivate("cookies.json", []byte("the new one")); err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(d.Abs("cookies.json"))
+			after, serr := d.Stat("cookies.json")
+			if err != nil || serr != nil || string(got) != "the new one" || after.Mode().Perm() != 0o600 {
+				t.Errorf("%q, mode %v, %v, %v", got, after.Mode(), err, serr)
+			}
+			if os.SameFile(before, after) != c.busy {
+				t.Errorf("the same file: %v, want %v", !c.busy, c.busy)
+			}
+			if names, err := d.List("."); err != nil || len(names) != 1 {
+				t.Errorf("%v is left, %v", names, err)
+			}
+		})
+	}
+}
