@@ -74,7 +74,8 @@ type past struct {
 
 // life is how long the URL in use holds.
 type life struct {
-	until   time.Time // zero: it does not say
+	until   time.Time // zero: not looked at yet
+	said    bool      // until is the URL's own word
 	renew   time.Time // when to ask for the next one
 	asking  bool
 	tried   time.Time
@@ -198,7 +199,7 @@ func (e *engine) point(now time.Time, moved bool) {
 		w.tag, w.since, w.sum, w.copied = "", "", 0, time.Time{}
 		w.fails, w.failing = 0, time.Time{}
 	}
-	e.life.until, e.life.renew = time.Time{}, time.Time{}
+	e.life.until, e.life.renew, e.life.said = time.Time{}, time.Time{}, false
 }
 
 // loop runs until it is decided what Run returns.
@@ -383,7 +384,7 @@ func (e *engine) noteLife(t *track, now time.Time) {
 		e.life.until = now.Add(365 * 24 * time.Hour)
 		return
 	}
-	e.life.until = until
+	e.life.until, e.life.said = until, true
 	e.life.renew = now.Add(until.Sub(now) * 4 / 5)
 }
 
@@ -434,7 +435,7 @@ func (e *engine) renewed(r renewal, now time.Time) {
 		if l.failing.IsZero() {
 			l.failing = now
 		}
-		if l.until.After(now) && e.tracks[0].watch.fails == 0 {
+		if l.said && l.until.After(now) && e.tracks[0].watch.fails == 0 {
 			l.renew = now.Add(min(time.Second<<min(l.fails, 5), 20*time.Second)) // the old one holds still
 		}
 		e.log.Warn().Err(r.err).Msg("the room cannot be asked again")

@@ -53,7 +53,6 @@ type watch struct {
 	edge    uint64    // sequence number of the last segment listed
 	listed  bool      // edge holds
 	poll    time.Time // no blocking reload until then
-	ahead   bool      // a blocking reload is answered at the first part of the segment it names: it names the next but one
 	copied  time.Time // when the last full list came
 	count   int
 	first   plan.ID // of the last list
@@ -129,11 +128,7 @@ func (w *watch) ask(now time.Time) (raw string, blocked bool) {
 		q += s
 	}
 	if blocked {
-		next := w.edge + 1
-		if w.ahead {
-			next++
-		}
-		add("_HLS_msn=" + strconv.FormatUint(next, 10))
+		add("_HLS_msn=" + strconv.FormatUint(w.edge+1, 10))
 	}
 	if delta {
 		add("_HLS_skip=YES")
@@ -251,9 +246,7 @@ func (e *engine) seen(g glance, now time.Time) {
 func (e *engine) unchanged(t *track, g glance, now time.Time) {
 	w := &t.watch
 	if g.blocked && now.Sub(g.began) < w.target/2 {
-		if w.ahead = !w.ahead && g.list != nil && len(g.list.Parts) > 0; !w.ahead {
-			w.poll = now.Add(unblocked) // it does not block
-		}
+		w.poll = now.Add(unblocked) // it does not block
 	}
 	if t.watch.listed && w.empty.IsZero() {
 		t.still(now)
@@ -267,7 +260,7 @@ func (e *engine) failed(t *track, g glance, now time.Time) {
 	w.err = g.err
 	if g.blocked {
 		// the server does not block, or not for so long: ask at once in the plain way
-		w.poll, w.due, w.ahead = now.Add(unblocked), now, false
+		w.poll, w.due = now.Add(unblocked), now
 		return
 	}
 	if w.failing.IsZero() {

@@ -26,9 +26,14 @@ func newGuard(home *url.URL) *guard {
 	}
 	g.home = strings.ToLower(home.Hostname())
 	g.local.Store(insideName(g.home))
-	for _, scheme := range [...]string{"http", "https"} {
+	for i := range 4 {
 		u := *home
-		u.Scheme = scheme
+		if u.Scheme = "http"; i%2 == 1 {
+			u.Scheme = "https"
+		}
+		if i >= 2 {
+			u.Host = "host.example" // the proxies of any other place
+		}
 		if p, err := http.ProxyFromEnvironment(&http.Request{URL: &u}); err == nil && p != nil {
 			g.proxies = append(g.proxies, strings.ToLower(p.Hostname()))
 		}
