@@ -129,7 +129,7 @@ var homes = map[string][]string{
 	"http.Post":            {},
 	"http.DefaultClient":   {},
 	"exec.Command":         {"pipeline/hook"},
-	"exec.CommandContext":  {"pipeline/hook"},
+	"exec.CommandContext":  {"pipeline/hook", "recorder/site/external"}, // streamlink and yt-dlp say where a stream is, and only that
 	"time.Sleep":           {},
 	"os.Getenv":            {"cmd", "uploader/s3"}, // the usual AWS_* variables
 	"os.LookupEnv":         {"cmd", "uploader/s3"},
