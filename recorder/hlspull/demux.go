@@ -16,6 +16,7 @@ import (
 // frame is one access unit with its times on the clock of its rendition.
 type frame struct {
 	video, key bool
+	flagged    bool // its container says that it is a key
 	codec      media.Codec
 	dts, pts   time.Duration
 	lasts      time.Duration // 0: not known
@@ -236,7 +237,7 @@ func (o *opener) fragments(l *load) {
 		}
 		// The edit list holds the delay of B frames and of the encoder of the sound: without it the sound comes early.
 		dts := o.unwrap(k, a.DTS, t.Timescale) + t.Empty - t.Start
-		f := frame{video: video, key: a.Key || !video, codec: x.Codec, dts: scaled(dts, t.Timescale), lasts: scaled(a.Lasts, t.Timescale),
+		f := frame{video: video, key: !video, flagged: a.Key, codec: x.Codec, dts: scaled(dts, t.Timescale), lasts: scaled(a.Lasts, t.Timescale),
 			pts: scaled(dts+a.PTS-a.DTS, t.Timescale), config: config, data: a.Data}
 		if s := o.entry[k].sets; s != nil {
 			at := len(o.arena)
@@ -250,8 +251,31 @@ func (o *opener) fragments(l *load) {
 			if len(f.data) == 0 {
 				continue
 			}
+			f.key = f.key || p.Key
+		} else if video {
+			f.key, _ = codec.Key(x.Codec, 4, a.Data)
 		}
 		c.frames = append(c.frames, f)
+	}
+	c.trust()
+}
+
+// trust takes what the container says of keys for true unless it says it of every picture: some packagers never fill in
+// the flags.
+func (c *chunk) trust() {
+	pictures, flagged := 0, 0
+	for i := range c.frames {
+		if f := &c.frames[i]; f.video {
+			if pictures++; f.flagged {
+				flagged++
+			}
+		}
+	}
+	if flagged == pictures && pictures > 1 {
+		return
+	}
+	for i := range c.frames {
+		c.frames[i].key = c.frames[i].key || c.frames[i].flagged
 	}
 }
 

@@ -105,6 +105,11 @@ func sps(t testing.TB, level byte) []byte {
 
 // segmentOf is segment n with the tracks that are asked for. at is the clock of frame 0, in ms. version of tfdt is 0 or 1.
 func segmentOf(n, tracks int, at int64, version byte, salt byte) []byte {
+	return flaggedSegment(n, tracks, at, version, salt, 0x02000000, 0x01010000)
+}
+
+// flaggedSegment is one whose sample flags of a key, and of the other pictures, are as they are said to be.
+func flaggedSegment(n, tracks int, at int64, version byte, salt byte, key, other uint32) []byte {
 	type run struct {
 		id      uint32
 		samples [][]byte
@@ -119,9 +124,9 @@ func segmentOf(n, tracks int, at int64, version byte, salt byte) []byte {
 		for i := range per {
 			ord := n*per + i
 			nal := byte(0x41)
-			flags := uint32(0x01010000)
+			flags := other
 			if i == 0 {
-				nal, flags = 0x65, 0x02000000
+				nal, flags = 0x65, key
 			}
 			body := append([]byte{nal, 0x88, salt}, fmt.Sprintf("v%08d", ord)...)
 			r.samples = append(r.samples, append(u32(uint32(len(body))), body...))
@@ -471,6 +476,9 @@ func (r *result) take(t *testing.T, b *media.Batch) {
 			*list = append(*list, n)
 			if k == "v" {
 				r.salts = append(r.salts, p.Body[at-1])
+				if p.Key != (n%(int(segDur/time.Second)*videoRate) == 0) {
+					t.Errorf("frame %d: key %v", n, p.Key)
+				}
 			}
 			kind := vid
 			if k == "a" {

@@ -158,6 +158,13 @@ func TestRows(t *testing.T) {
 				}
 			}
 		}},
+		{name: "every picture is flagged as a key, or none", c: channel{window: 5, total: 12}, faults: func(t *testing.T, _ *channel, r *http.Request, at time.Duration, plain reply) reply {
+			if n := number(r.URL.Path); n >= 0 && plain.status == 200 {
+				flag := [...]uint32{0x02000000, 0x01010000, 0}[n%3]
+				plain.body = flaggedSegment(n, vid|aud, 0, 1, 0, flag, flag)
+			}
+			return plain
+		}},
 		{name: "dates and clock jump together", c: channel{window: 5, total: 12, dates: true}, faults: func(t *testing.T, c *channel, r *http.Request, at time.Duration, plain reply) reply {
 			if n := number(r.URL.Path); n >= 6 && plain.status == 200 {
 				plain.body = segmentOf(n, vid|aud, 60_000, 1, 0)
