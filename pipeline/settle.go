@@ -88,6 +88,9 @@ func moving(active []segment.Broadcast, held []segment.Holding, cfg Config, stuc
 				continue
 			}
 			for _, d := range b.Deliveries[t] {
+				if d.Listable() && stuck(b.Session.ID, t) != nil {
+					continue // only a person can have the list show it
+				}
 				if d.Required && d.Segment.Sealed && d.State != segment.Verified && d.State != segment.Parked {
 					return deliveries
 				}

@@ -246,6 +246,13 @@ func (b *book) Verified(ctx context.Context, t segment.TargetID, id segment.ID, 
 	})
 }
 
+func (b *book) Listing(ctx context.Context, t segment.TargetID, id segment.ID) error {
+	return b.do(t, id, "listing", states{segment.Committed}, func(d *segment.Delivery) error {
+		d.Stored, d.Token, d.Acks = time.Now(), "", nil
+		return nil
+	})
+}
+
 func (b *book) Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error {
 	from := states{segment.Opening, segment.Uploading, segment.Committing, segment.Committed}
 	return b.do(t, id, "again", from, func(d *segment.Delivery) error {

@@ -2,6 +2,7 @@ package uploader
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -15,6 +16,18 @@ type Limits struct {
 	MaxChunks int   // most chunks of one object
 	Parallel  int   // most chunks that it wants at once, over all objects
 	Growing   bool  // an upload may start before the segment is sealed
+	// Listed: a whole object is no proof yet, the target's own list has to show the part. Control proves it then.
+	Listed bool
+	// Recheck is how often Check is asked while the target refuses; 0: every minute.
+	Recheck time.Duration
+}
+
+// OtherChunks is the answer of Open on a target that says only then how long chunks have to be. The lane opens again,
+// with chunks of Size; the target goes on with what it has opened.
+type OtherChunks struct{ Size int64 }
+
+func (e *OtherChunks) Error() string {
+	return fmt.Sprintf("the target wants chunks of %d bytes", e.Size)
 }
 
 // Target keeps whole segments elsewhere. A store must be durable once Commit returned, must not show a half object
@@ -55,8 +68,8 @@ type Upload interface {
 // Journal is all that transport may tell the ledger: what was sent and proven. It cannot reclaim and cannot reorder.
 // Every call returns after the record is durable, and refuses an illegal transition.
 type Journal interface {
-	// Due lists what still has to go to a target: every delivery that is not Verified, oldest session first, then by
-	// Seq. Open segments are among them.
+	// Due lists what still has to go to a target: every delivery that is neither Verified nor Listing, oldest session
+	// first, then by Seq. Open segments are among them.
 	Due(ctx context.Context, t segment.TargetID) ([]segment.Delivery, error)
 	Opening(ctx context.Context, t segment.TargetID, id segment.ID, chunk int64) error
 	Opened(ctx context.Context, t segment.TargetID, id segment.ID, token string) error
@@ -64,6 +77,8 @@ type Journal interface {
 	Committing(ctx context.Context, t segment.TargetID, id segment.ID) error
 	Committed(ctx context.Context, t segment.TargetID, id segment.ID, r segment.Receipt) error
 	Verified(ctx context.Context, t segment.TargetID, id segment.ID, p segment.Proof) error
+	// Listing takes the place of Verified on a target with Limits.Listed: the object is whole, the proof is control's.
+	Listing(ctx context.Context, t segment.TargetID, id segment.ID) error
 	// Again takes a delivery back to Due: the target was asked and has neither the object nor a usable upload.
 	Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error
 	Parked(ctx context.Context, t segment.TargetID, id segment.ID, why string) error

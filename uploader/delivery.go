@@ -141,6 +141,13 @@ func (l *lane) takes(w *work) bool {
 
 func (l *lane) openUpload(ctx context.Context, w *work) error {
 	up, err := l.target.Open(ctx, l.object(w.d))
+	if other, ok := errors.AsType[*OtherChunks](err); ok && other.Size > 0 && other.Size != w.d.Chunk {
+		if err := intend(ctx, func(ctx context.Context) error { return l.journal.Opening(ctx, l.id, w.d.Segment.ID, other.Size) }); err != nil {
+			return err
+		}
+		w.d.Chunk, w.d.Token = other.Size, ""
+		up, err = l.target.Open(ctx, l.object(w.d))
+	}
 	if err != nil {
 		return err
 	}
@@ -284,6 +291,13 @@ func (l *lane) committed(ctx context.Context, w *work, r segment.Receipt) error 
 func (l *lane) verified(ctx context.Context, w *work, p segment.Proof) error {
 	if p.Size != w.d.Segment.Size {
 		return fmt.Errorf("verify %s: a proof of %d bytes for a segment of %d", w.d.Key, p.Size, w.d.Segment.Size)
+	}
+	if l.limits.Listed {
+		if err := record(ctx, func(ctx context.Context) error { return l.journal.Listing(ctx, l.id, w.d.Segment.ID) }); err != nil {
+			return err
+		}
+		w.d.Stored, w.d.Proof, w.up = time.Now(), p, nil
+		return nil
 	}
 	if err := record(ctx, func(ctx context.Context) error { return l.journal.Verified(ctx, l.id, w.d.Segment.ID, p) }); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package uploader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 const (
 	rescanEvery = 30 * time.Second // how often Due is read without a reason
 	newsEvery   = time.Second      // how often it is read because of doorbells of segments that nobody knows here
-	checkEvery  = time.Minute      // how often a target that refuses is asked whether it would take something now
+	checkEvery  = time.Minute      // how often a target that refuses is asked whether it would take something now, unless Limits says it
 	parkedFor   = time.Hour        // how long a parked delivery waits until it is tried once more
 	patience    = 5 * time.Second  // after the soft stop: how long the next try may be away
 	warnEvery   = time.Minute
@@ -337,6 +338,9 @@ func (l *lane) next(now time.Time, stopping bool) (*job, time.Time) {
 // careful reports whether the target has to show first that it works again.
 func (l *lane) careful() bool { return l.failures > l.workers || !l.paused.IsZero() }
 
+// recheck is how long a refusal is believed.
+func (l *lane) recheck() time.Duration { return cmp.Or(l.limits.Recheck, checkEvery) }
+
 // wantsCheck reports whether it should be asked if the target would take something now.
 func (l *lane) wantsCheck() bool {
 	if l.refused != nil {
@@ -352,7 +356,7 @@ func (l *lane) wantsCheck() bool {
 
 // candidate is the next job of one delivery; if there is none now, when there may be one.
 func (l *lane) candidate(f *flow, now time.Time) (*job, time.Time) {
-	if f.busy || f.stale || f.park != nil || f.d.State == segment.Verified {
+	if f.busy || f.stale || f.park != nil || f.d.Listable() {
 		return nil, time.Time{}
 	}
 	if f.d.State == segment.Parked {
@@ -458,7 +462,7 @@ func (l *lane) do(ctx context.Context, j job) (r result) {
 	case jobChunk:
 		r.ack, r.err = l.send(ctx, j.work.d, j.work.up, j.chunk)
 	}
-	if r.work.d.State == segment.Verified && r.err == nil {
+	if r.work.d.Listable() && r.err == nil {
 		l.files.forget(r.work.d.Segment.ID)
 		l.tell(ctx, segment.Outcome{Target: l.id, ID: r.work.d.Segment.ID})
 	}
@@ -495,7 +499,7 @@ func (l *lane) settle(ctx context.Context, r result) {
 		f.work = r.work
 		f.d.Segment = seg
 	}
-	if f.d.State == segment.Verified {
+	if f.d.Listable() {
 		delete(l.flows, f.d.Segment.ID)
 		for i := range l.order {
 			if l.order[i] == f {
@@ -620,7 +624,7 @@ func (l *lane) postpone(f *flow, key int, err error, now time.Time) {
 // refuse notes that a person has to help: nothing more is tried until Check passes.
 func (l *lane) refuse(err error, now time.Time) {
 	if l.refused == nil {
-		l.checkAt = now.Add(checkEvery)
+		l.checkAt = now.Add(l.recheck())
 	}
 	l.refused = err
 	l.gauge.state(laneRefused, err)
@@ -629,7 +633,7 @@ func (l *lane) refuse(err error, now time.Time) {
 // checked takes the answer to "would you take something now?".
 func (l *lane) checked(ctx context.Context, err error, now time.Time) {
 	l.checking = false
-	l.checkAt = now.Add(checkEvery)
+	l.checkAt = now.Add(l.recheck())
 	if ctx.Err() != nil {
 		return
 	}
@@ -660,7 +664,7 @@ func (l *lane) settleParked(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !f.idle() || f.stale || f.d.State == segment.Verified {
+		if !f.idle() || f.stale || f.d.Listable() {
 			continue
 		}
 		parked := f.d.State == segment.Parked

@@ -47,7 +47,8 @@ type Condition struct {
 // Deps are the parts that a Control works with.
 type Deps struct {
 	Journal    Journal
-	Publishers []Publisher             // at most one per target
+	Publishers []Publisher             // at most one per target, or one of
+	Submitters []Submitter             // these
 	Tell       func(Condition)         // may be nil; must not block
 	Finished   func(segment.Broadcast) // each completed broadcast, once, as it was; may be nil; must not block
 	Now        func() time.Time        // default time.Now
@@ -86,6 +87,12 @@ func New(cfg Config, d Deps) (*Control, error) {
 			return nil, fmt.Errorf("control: target %s has two publishers", p.Target())
 		}
 		seen[p.Target()] = true
+	}
+	for _, s := range d.Submitters {
+		if seen[s.Target()] {
+			return nil, fmt.Errorf("control: target %s has two publishers", s.Target())
+		}
+		seen[s.Target()] = true
 	}
 	return &Control{
 		cfg: cfg.withDefaults(), Deps: d, nudge: make(chan struct{}, 1),
@@ -135,15 +142,19 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group := supervise.NewGroup(c.Log)
-	execs := make(map[segment.TargetID]*executor, len(c.Publishers))
+	execs := make(map[segment.TargetID]hand, len(c.Publishers)+len(c.Submitters))
 	for _, p := range c.Publishers {
-		e := newExecutor(c, p)
-		execs[p.Target()] = e
+		execs[p.Target()] = newExecutor(c, p)
+	}
+	for _, s := range c.Submitters {
+		execs[s.Target()] = newSubmissions(c, s)
+	}
+	for _, e := range execs {
 		group.Go(ctx, e, supervise.Policy{Restart: true})
 	}
 	stop := sync.OnceValue(func() error {
 		for _, e := range execs {
-			close(e.mail)
+			e.end()
 		}
 		return group.Wait()
 	})
@@ -155,7 +166,7 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 		}
 	}
 	warn := obs.NewWarner(c.Log, time.Minute)
-	pass := func(execs map[segment.TargetID]*executor) {
+	pass := func(execs map[segment.TargetID]hand) {
 		err := c.pass(ctx, execs, ring)
 		if ctx.Err() == nil {
 			warn.Add(err, "read and decide")
@@ -203,8 +214,15 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 	return err
 }
 
+// hand does what was decided for one target.
+type hand interface {
+	supervise.Service
+	hand(plan []Action) // puts a plan in the place of an older one; only Control.Run's goroutine calls it
+	end()               // there will be no other plan
+}
+
 // pass reads, decides and hands out. One unreadable ledger means that nothing is done, not that nothing is there.
-func (c *Control) pass(ctx context.Context, execs map[segment.TargetID]*executor, ring func()) error {
+func (c *Control) pass(ctx context.Context, execs map[segment.TargetID]hand, ring func()) error {
 	all, err := c.Journal.Active(ctx)
 	if err != nil {
 		return fmt.Errorf("list the active broadcasts: %w", err)
@@ -216,7 +234,7 @@ func (c *Control) pass(ctx context.Context, execs map[segment.TargetID]*executor
 	for _, b := range all {
 		for _, a := range Decide(b, now) {
 			switch a.Kind {
-			case Publish:
+			case Publish, Look:
 				if execs[a.Target] != nil {
 					plans[a.Target] = append(plans[a.Target], a)
 				}

@@ -2,6 +2,8 @@ package control
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,18 +21,21 @@ const (
 	Publish  Kind = iota + 1 // set the list of Session on Target to Manifest
 	Complete                 // nothing is left to do for Session but to free the disk
 	Alert                    // a person should look: Key and Why
+	Look                     // ask Target what became of the parts that its list shows
 )
 
-func (k Kind) String() string { return [...]string{"none", "publish", "complete", "alert"}[k] }
+func (k Kind) String() string { return [...]string{"none", "publish", "complete", "alert", "look"}[k] }
 
 // Action is one thing that has to be done so that the world looks as the ledger says it should.
 type Action struct {
 	Kind    Kind
 	Session segment.Session
-	Target  segment.TargetID // Publish, Alert
+	Target  segment.TargetID // Publish, Look, Alert
 
-	Manifest manifest.Manifest // Publish
-	Digest   string            // Publish: of Manifest
+	Manifest manifest.Manifest  // Publish
+	Digest   string             // Publish: of Manifest
+	Parts    []segment.Delivery // Publish, Look: those of the list
+	Token    string             // Publish, Look: the Submitter's note
 
 	Key string // Alert: one condition has one key for as long as it lasts
 	Why string // Alert: for people
@@ -39,6 +44,8 @@ type Action struct {
 const (
 	// Late is how long the youngest second of a sealed part may wait for its proof before a person is told.
 	Late = 15 * time.Minute
+	// LateList is the same for a part that is stored and waits for a submission to show it.
+	LateList = 24 * time.Hour
 	// Patience is how long a finished broadcast waits for a target that is not required before it is complete
 	// without it.
 	Patience = 15 * time.Second
@@ -56,12 +63,19 @@ func Decide(b segment.Broadcast, now time.Time) []Action {
 	waiting, required := false, false // for a target that is not required; whether there is one that is
 	for _, t := range Targets(b) {
 		m := manifest.Make(b, t)
-		p, digest := b.Publications[t], m.Digest()
+		p, parts := b.Publications[t], manifest.Prefix(b.Deliveries[t])
+		digest := m.Digest()
+		if sum := objects(parts); sum != "" {
+			digest += "+" + sum
+		}
 		shown := len(m.Parts) == 0 || p.Shown == digest
 		if !shown && len(m.Parts) >= p.Parts {
-			out = append(out, Action{Kind: Publish, Session: b.Session, Target: t, Manifest: m, Digest: digest})
+			out = append(out, Action{Kind: Publish, Session: b.Session, Target: t, Manifest: m, Digest: digest, Parts: parts, Token: p.Token})
 		}
-		whole := shown && len(m.Parts) == len(b.Deliveries[t])
+		if p.Token != "" && slices.ContainsFunc(parts, waits) {
+			out = append(out, Action{Kind: Look, Session: b.Session, Target: t, Parts: parts, Token: p.Token})
+		}
+		whole := shown && len(m.Parts) == len(b.Deliveries[t]) && !slices.ContainsFunc(parts, waits)
 		if Required(b, t) {
 			done, required = done && whole, true
 		} else {
@@ -82,6 +96,22 @@ func Decide(b segment.Broadcast, now time.Time) []Action {
 		})
 	}
 	return out
+}
+
+// waits reports whether the list has to prove a part yet.
+func waits(d segment.Delivery) bool { return d.State != segment.Verified }
+
+// objects names what the parts of a list became on a target whose list is the proof: a part that was sent again is
+// another object there, and the list is another list. "" on all other targets.
+func objects(parts []segment.Delivery) string {
+	if !slices.ContainsFunc(parts, func(d segment.Delivery) bool { return !d.Stored.IsZero() }) {
+		return ""
+	}
+	h := sha256.New()
+	for _, d := range parts {
+		fmt.Fprintf(h, "%d %s\n", d.Segment.ID.Seq, d.Receipt.Tag)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // Targets names every target that has, or shall have, something of the broadcast, sorted.
@@ -113,7 +143,11 @@ func alerts(b segment.Broadcast, t segment.TargetID, now time.Time) []Action {
 		case d.State == segment.Parked:
 			parked, why = parked+1, cmp.Or(why, d.Why)
 		case d.State != segment.Verified && d.Segment.Sealed && !d.Segment.Foreign:
-			if age := now.Sub(d.Segment.Start.Add(d.Segment.Duration)); age >= Late {
+			limit := Late
+			if d.Listable() {
+				limit = LateList
+			}
+			if age := now.Sub(d.Segment.Start.Add(d.Segment.Duration)); age >= limit {
 				late, oldest, lateWhy = late+1, max(oldest, age), cmp.Or(lateWhy, d.Why)
 			}
 		}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/liverec/liverec/pkg/backoff"
@@ -51,6 +52,8 @@ func (e *executor) hand(plan []Action) {
 	e.mail <- plan
 }
 
+func (e *executor) end() { close(e.mail) }
+
 // Run sets lists until the mailbox is closed and everything that was ready is done.
 func (e *executor) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
@@ -79,7 +82,7 @@ func (e *executor) Run(ctx context.Context) error {
 }
 
 func (e *executor) take(plan []Action) {
-	e.plan = plan
+	e.plan = slices.DeleteFunc(plan, func(a Action) bool { return a.Kind != Publish })
 	if len(plan) == 0 && len(e.lists) > 64 {
 		clear(e.lists) // nothing is going on; whoever comes back is asked once more
 	}
@@ -195,13 +198,17 @@ func (e *executor) set(ctx context.Context, a Action, p *pace) error {
 // note keeps what only a person can help with where Stuck finds it.
 func (e *executor) note(a Action, err error) {
 	key := list{a.Session.ID, a.Target}
-	e.c.mu.Lock()
-	defer e.c.mu.Unlock()
-	delete(e.c.stuck, key)
+	e.c.note(key, err)
+}
+
+func (c *Control) note(key list, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.stuck, key)
 	switch failure.KindOf(err) {
 	case failure.NeedsHuman, failure.Permanent:
 		if err != nil {
-			e.c.stuck[key] = err
+			c.stuck[key] = err
 		}
 	}
 }

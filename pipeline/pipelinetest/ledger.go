@@ -320,7 +320,7 @@ func (l *Ledger) Due(ctx context.Context, t segment.TargetID) ([]segment.Deliver
 	err := l.read(ctx, func() {
 		for _, s := range l.sorted() {
 			for _, d := range l.list(s, t) {
-				if d.State != segment.Verified {
+				if !d.Listable() {
 					out = append(out, d)
 				}
 			}
@@ -428,13 +428,24 @@ func (l *Ledger) Verified(ctx context.Context, t segment.TargetID, id segment.ID
 	})
 }
 
+// Listing is of uploader.Journal.
+func (l *Ledger) Listing(ctx context.Context, t segment.TargetID, id segment.ID) error {
+	return l.step(ctx, "listing", t, id, segment.Committed, func(d *segment.Delivery) error {
+		if d.State != segment.Committed {
+			return fmt.Errorf("%w: %s is stored while it is %s", ErrIllegal, id, d.State)
+		}
+		d.Stored, d.Token, d.Acks, d.Why = l.now(), "", nil, ""
+		return nil
+	})
+}
+
 // Again is of uploader.Journal.
 func (l *Ledger) Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error {
 	return l.step(ctx, "again", t, id, segment.Due, func(d *segment.Delivery) error {
 		if _, p, _ := l.part(id); !p.reclaimed.IsZero() || p.reclaiming {
 			return fmt.Errorf("%w: %s is due again, but it is not here any more", ErrIllegal, id)
 		}
-		d.Chunk, d.Token, d.Acks, d.Receipt, d.Proof, d.Why = 0, "", nil, segment.Receipt{}, segment.Proof{}, why
+		d.Chunk, d.Token, d.Acks, d.Receipt, d.Stored, d.Proof, d.Why = 0, "", nil, segment.Receipt{}, time.Time{}, segment.Proof{}, why
 		return nil
 	})
 }
@@ -539,6 +550,17 @@ func (l *Ledger) Published(ctx context.Context, s segment.SessionID, t segment.T
 		}
 		p.Shown, p.Parts, p.Ended, p.Why = digest, parts, ended, ""
 		return nil
+	})
+}
+
+// Named is of control.Journal.
+func (l *Ledger) Named(ctx context.Context, s segment.SessionID, t segment.TargetID, token string) error {
+	return l.record(ctx, "named", func() error {
+		p, err := l.list1(s, t)
+		if err == nil {
+			p.Token = token
+		}
+		return err
 	})
 }
 

@@ -240,7 +240,7 @@ func (l *Ledger) Seal(ctx context.Context, s segment.Segment) error {
 			if err != nil {
 				return err
 			}
-			_, err = t.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', since = ?, owner = ?, epoch = ?,
+			_, err = t.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', stored = 0, since = ?, owner = ?, epoch = ?,
 				why = 'the file is shorter than what was on the disk once' WHERE part = ? AND state <> 'due'`, now, t.owner, t.epoch, p.n)
 			if err != nil {
 				return err

@@ -28,6 +28,7 @@ type (
 		Acked(ctx context.Context, t segment.TargetID, id segment.ID, a segment.Ack) error
 		Committing(ctx context.Context, t segment.TargetID, id segment.ID) error
 		Committed(ctx context.Context, t segment.TargetID, id segment.ID, r segment.Receipt) error
+		Listing(ctx context.Context, t segment.TargetID, id segment.ID) error
 		Verified(ctx context.Context, t segment.TargetID, id segment.ID, p segment.Proof) error
 		Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error
 		Parked(ctx context.Context, t segment.TargetID, id segment.ID, why string) error
@@ -38,6 +39,9 @@ type (
 		Publishing(ctx context.Context, s segment.SessionID, t segment.TargetID, digest string) error
 		Published(ctx context.Context, s segment.SessionID, t segment.TargetID, digest string, parts int, ended bool) error
 		Unpublished(ctx context.Context, s segment.SessionID, t segment.TargetID, why string) error
+		Named(ctx context.Context, s segment.SessionID, t segment.TargetID, token string) error
+		Verified(ctx context.Context, t segment.TargetID, id segment.ID, p segment.Proof) error
+		Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error
 		Complete(ctx context.Context, s segment.SessionID) error
 	}
 	reclaimJournal interface {

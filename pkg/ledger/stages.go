@@ -69,6 +69,19 @@ func (l *Ledger) Published(ctx context.Context, s segment.SessionID, t segment.T
 	})
 }
 
+// Named keeps what the target calls the list, or what was learnt about it: the publisher's own note, kept as it is.
+func (l *Ledger) Named(ctx context.Context, s segment.SessionID, t segment.TargetID, token string) error {
+	return l.record(ctx, "named", fmt.Sprintf("session %s on %s", s, t), keeps, func(x *tx) error {
+		n, err := x.exec(`UPDATE publications SET token = ?, since = ?, owner = ?, epoch = ?
+			WHERE session = (SELECT n FROM sessions WHERE id = ?) AND target = (SELECT n FROM targets WHERE id = ?)`,
+			token, micros(l.now()), x.owner, x.epoch, string(s), string(t))
+		if err == nil && n == 0 {
+			return refuse("no list of it was ever intended")
+		}
+		return err
+	})
+}
+
 // Unpublished says why a list could not be set. What the target shows stays what was last confirmed.
 func (l *Ledger) Unpublished(ctx context.Context, s segment.SessionID, t segment.TargetID, why string) error {
 	return l.record(ctx, "unpublished", fmt.Sprintf("session %s on %s", s, t), keeps, func(x *tx) error {

@@ -205,6 +205,27 @@ func (l *Ledger) Verified(ctx context.Context, t segment.TargetID, id segment.ID
 	})
 }
 
+// Listing says that the target was asked anew and has the object whole, on a target where that is no proof yet: its list
+// has to show the part first. The delivery stays Committed and is not due any more. What was only needed on the way is
+// forgotten.
+func (l *Ledger) Listing(ctx context.Context, t segment.TargetID, id segment.ID) error {
+	return l.moving(ctx, "listing", t, id, func(x *tx, w way) error {
+		switch {
+		case w.delivery.State != segment.Committed:
+			return refuse("it is %s: the target has not completed it", w.delivery.State)
+		case !w.delivery.Stored.IsZero():
+			return nil
+		}
+		if _, err := x.exec(`DELETE FROM acks WHERE delivery = ?`, w.n); err != nil {
+			return err
+		}
+		now := micros(l.now())
+		_, err := x.exec(`UPDATE deliveries SET token = '', why = '', stored = ?, since = ?, owner = ?, epoch = ? WHERE n = ?`,
+			now, now, x.owner, x.epoch, w.n)
+		return err
+	})
+}
+
 // Again takes a delivery back to Due: the target was asked and has neither the object nor a usable upload. It is refused
 // once the removal of our file has begun.
 func (l *Ledger) Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error {
@@ -221,7 +242,7 @@ func (l *Ledger) Again(ctx context.Context, t segment.TargetID, id segment.ID, w
 		if _, err := x.exec(`DELETE FROM acks WHERE delivery = ?`, w.n); err != nil {
 			return err
 		}
-		if _, err := x.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', receipt = '', proof_size = 0,
+		if _, err := x.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', receipt = '', stored = 0, proof_size = 0,
 			proof_sum = '', proof_how = '', proof_at = 0, why = ?, since = ?, owner = ?, epoch = ? WHERE n = ?`,
 			why, micros(l.now()), x.owner, x.epoch, w.n); err != nil {
 			return err

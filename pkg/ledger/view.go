@@ -229,7 +229,7 @@ func part(q querier, id segment.ID) (partRow, error) {
 }
 
 const deliveryCols = `d.n, t.id, d.required, d.key, d.state, d.before, d.chunk, d.token, d.receipt, d.proof_size, d.proof_sum,
-	d.proof_how, d.proof_at, d.why, d.since `
+	d.proof_how, d.proof_at, d.why, d.since, d.stored `
 
 // deliveryRow is a delivery with its row.
 type deliveryRow struct {
@@ -242,6 +242,7 @@ type scanner struct {
 	d            deliveryRow
 	receipt      string
 	proof, since int64
+	stored       int64
 	dest         []any
 }
 
@@ -249,7 +250,7 @@ func newScanner() *scanner {
 	s := &scanner{}
 	d := &s.d
 	s.dest = []any{&d.n, &d.Target, &d.Required, &d.Key, &d.State, &d.Before, &d.Chunk, &d.Token, &s.receipt, &d.Proof.Size,
-		&d.Proof.Sum, &d.Proof.How, &s.proof, &d.Why, &s.since}
+		&d.Proof.Sum, &d.Proof.How, &s.proof, &d.Why, &s.since, &s.stored}
 	return s
 }
 
@@ -261,7 +262,7 @@ func (s *scanner) delivery() (segment.Delivery, int64, error) {
 			return d, 0, fmt.Errorf("read the receipt of %s: %w", d.Key, err)
 		}
 	}
-	d.Proof.At, d.Since = moment(s.proof), moment(s.since)
+	d.Proof.At, d.Since, d.Stored = moment(s.proof), moment(s.since), moment(s.stored)
 	return d, s.d.n, nil
 }
 
@@ -281,7 +282,8 @@ func acks(q querier, where string, args ...any) (map[int64][]segment.Ack, error)
 }
 
 // Due lists what still has to go to a target: every delivery that is not Verified, oldest session first, then by Seq,
-// open segments among them. A part whose file was freed is not listed: nothing can be sent of it.
+// open segments among them. A part whose file was freed is not listed: nothing can be sent of it; neither is one that is
+// stored and waits for the target's list.
 func (v *view) Due(ctx context.Context, t segment.TargetID) ([]segment.Delivery, error) {
 	var out []segment.Delivery
 	err := v.ask(ctx, "what is due to "+string(t), func(q querier) error {
@@ -301,7 +303,7 @@ func (v *view) Due(ctx context.Context, t segment.TargetID) ([]segment.Delivery,
 			return nil
 		}, `SELECT `+partCols+`, `+deliveryCols+`FROM targets t JOIN deliveries d ON d.target = t.n
 			JOIN parts p ON p.n = d.part JOIN sessions s ON s.n = p.session
-			WHERE t.id = ? AND d.state <> 'verified' AND p.reclaiming = 0 ORDER BY p.session, p.seq`, string(t))
+			WHERE t.id = ? AND d.state <> 'verified' AND d.stored = 0 AND p.reclaiming = 0 ORDER BY p.session, p.seq`, string(t))
 		if err != nil || len(out) == 0 {
 			return err
 		}

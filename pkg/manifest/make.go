@@ -16,7 +16,7 @@ import (
 )
 
 // Prefix returns the longest run of proven parts from the first one on, in Seq order: what a list may show (I4). It
-// stops at the first part that is not Verified, still open or missing. parts are the deliveries of one session on one
+// stops at the first part that is not Listable, still open or missing. parts are the deliveries of one session on one
 // target, in any order; a number that was voided is in none of them. A target that was not wanted when a part was
 // recorded has no delivery of it, and such a part is no hole in what that target can show.
 //
@@ -25,7 +25,7 @@ func Prefix(parts []segment.Delivery) []segment.Delivery {
 	sorted := slices.Clone(parts)
 	slices.SortStableFunc(sorted, func(a, b segment.Delivery) int { return cmp.Compare(a.Segment.ID.Seq, b.Segment.ID.Seq) })
 	for i, d := range sorted {
-		if d.State != segment.Verified || !d.Segment.Sealed {
+		if !d.Listable() || !d.Segment.Sealed {
 			return sorted[:i]
 		}
 	}

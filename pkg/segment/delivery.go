@@ -105,9 +105,18 @@ type Delivery struct {
 	Token    string        // of the upload that is under way
 	Acks     []Ack         // by Index
 	Receipt  Receipt
-	Proof    Proof
-	Why      string // the last error, for people
-	Since    time.Time
+	// Stored is when transport was told anew that the object is there and whole, on a target where a part counts only
+	// once the target's own list shows it: the delivery is Committed until control has seen that. Zero elsewhere.
+	Stored time.Time
+	Proof  Proof
+	Why    string // the last error, for people
+	Since  time.Time
+}
+
+// Listable reports whether the target has the whole object, so that its list may show it: proven, or stored on a target
+// whose list is the proof.
+func (d Delivery) Listable() bool {
+	return d.State == Verified || d.State == Committed && !d.Stored.IsZero()
 }
 
 // Destination is a target as the ledger knows it.
