@@ -33,6 +33,7 @@
 //
 // # Memory
 //
-// MaxMemory for bodies of segments, from the first byte to the receiver; a list of at most 8 MiB while it is read; one
-// batch of 256 KiB that is being filled. The planner keeps three windows of names.
+// MaxMemory for bodies of segments, from the first byte to the receiver; of one segment of each rendition once more, to
+// which a transport stream is copied; a list of at most 8 MiB while it is read; 16 initialisation sections of at most
+// 1 MiB; one batch of 256 KiB that is being filled. The planner keeps three windows of names.
 package hlspull

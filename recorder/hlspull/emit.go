@@ -55,11 +55,14 @@ type emitter struct {
 	step   [2]time.Duration // usual distance of two frames
 	date   time.Time        // where the last segment ends, as the list says; zero: unknown
 	told   [2]record
-	gone   gone          // what is missing since the last segment of the main rendition
-	quiet  gone          // what is missing of the sound
-	place  place         // of the last segment
-	shift  time.Duration // is added to the clock of the sound's own list
-	fixed  bool          // shift holds
+	gone   gone             // what is missing since the last segment of the main rendition
+	quiet  gone             // what is missing of the sound
+	place  place            // of the last segment
+	past   [2]bool          // parts of the next segment were handed on, of sound, of video
+	until  [2]time.Duration // as far as this
+	owed   [2][]byte        // records of what is left out
+	shift  time.Duration    // is added to the clock of the sound's own list
+	fixed  bool             // shift holds
 	begun  bool
 	cut    bool // the last segment was not whole
 	final  bool // nobody goes on behind it; set before in is closed
@@ -132,6 +135,7 @@ func newEmitter(e *engine, out chan<- *media.Batch) *emitter {
 		for k, at := range p.Edge {
 			if at >= 0 {
 				m.edge[k], m.had[k], m.begun = at, true, true
+				m.until[k], m.past[k] = at, p.Open > 0
 			}
 		}
 		if m.begun {
@@ -211,7 +215,54 @@ func (m *emitter) take(it item) {
 			}
 		}
 	}
+	if it.track == 0 && o.chunk != nil && m.past != [2]bool{} && !m.trim(o) {
+		m.count.junk(it.load.read)
+		m.free(o)
+		l.opener.done(o.chunk)
+		return
+	}
 	l.queue = append(l.queue, o)
+}
+
+// trim takes out of a segment what was handed on of its parts when the stream seemed to be over. It reports whether
+// anything is left.
+func (m *emitter) trim(o *opened) bool {
+	if v := m.place.Video; v == nil || o.seg.Epoch != v.Epoch || o.seg.Number != v.Number+1 {
+		m.past = [2]bool{} // it is another one
+		return true
+	}
+	kept := o.chunk.frames[:0]
+	for _, f := range o.chunk.frames {
+		if !m.passed(&f) {
+			kept = append(kept, f)
+		}
+	}
+	o.chunk.frames = kept
+	if len(kept) == 0 && !o.open {
+		at := o.seg.Place(time.Now())
+		m.place.Video, m.place.Open, m.past = &at, 0, [2]bool{}
+	}
+	return len(kept) > 0
+}
+
+// passed reports whether a frame of the segment behind the place was handed on before. Once one was not, none is. The
+// record that a frame brings goes over to the next one.
+func (m *emitter) passed(f *frame) bool {
+	k := kindOf(f.video)
+	if !m.past[k] {
+		return false
+	}
+	if d := m.until[k] - f.dts; d > time.Millisecond && d < m.place.Open+time.Second {
+		if f.config != nil {
+			m.owed[k] = f.config
+		}
+		return true
+	}
+	m.past[k] = false
+	if f.config == nil {
+		f.config = m.owed[k]
+	}
+	return false
 }
 
 func (m *emitter) free(o *opened) {
@@ -368,16 +419,17 @@ func (m *emitter) send(o *opened) {
 		m.free(o)
 		return
 	}
+	m.pack.at = o.load.at
 	frames := o.chunk.frames
 	var used []*opened
+	var sound []frame
 	if len(m.lanes) > 1 {
 		m.align(o)
-		var sound []frame
 		begin, end, _ := o.chunk.span(o.video())
 		sound, used = m.sound(begin, end)
 		frames = merge(frames, sound)
 	}
-	m.join(o)
+	m.join(o, sound)
 	m.configs(frames)
 	if len(m.lanes) > 1 && !m.told[0].set {
 		for _, s := range m.lanes[1].queue { // it begins later, and belongs to the same part
@@ -400,7 +452,6 @@ func (m *emitter) send(o *opened) {
 		m.free(s)
 		m.lanes[1].opener.done(s.chunk)
 	}
-	m.pack.at = o.load.at
 	m.pack.flush()
 }
 
@@ -425,6 +476,9 @@ func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opene
 			}
 			f.dts += m.shift
 			f.pts += m.shift
+			if m.passed(&f) {
+				continue
+			}
 			switch {
 			case f.dts >= end+apart && m.over(l, begin, end):
 				continue
@@ -471,7 +525,7 @@ func (m *emitter) rest(l *lane) {
 		for ; o.next < len(o.chunk.frames) && m.begun; o.next++ {
 			f := o.chunk.frames[o.next]
 			f.dts, f.pts = f.dts+m.shift, f.pts+m.shift
-			if !f.video && f.dts < m.edge[1]+time.Second {
+			if !f.video && f.dts < m.edge[1]+time.Second && !m.passed(&f) {
 				m.frame(&f)
 			}
 		}
@@ -481,8 +535,8 @@ func (m *emitter) rest(l *lane) {
 	l.queue = nil
 }
 
-// join says how a segment goes on.
-func (m *emitter) join(o *opened) {
+// join says how a segment goes on. sound is what belongs to it of the sound's own list.
+func (m *emitter) join(o *opened, sound []frame) {
 	s := &media.Seam{Missing: m.gone.length + o.seg.Lost, Why: m.gone.why, At: o.seg.Date}
 	if o.seg.Lost > m.gone.length {
 		s.Why = "the packager began anew"
@@ -494,8 +548,6 @@ func (m *emitter) join(o *opened) {
 	switch {
 	case !m.had[k]:
 		s.Discontinuity = m.begun || !m.had[0] && !m.had[1]
-	case m.place.Open > 0 && (d+m.place.Open).Abs() <= 100*time.Millisecond:
-		// The segment whose parts were handed on when the stream seemed to be over: what of it is written comes again.
 	case s.Missing > 0:
 		if s.Discontinuity = (d - s.Missing).Abs() > max(time.Second, s.Missing/4); !s.Discontinuity {
 			s.Missing = d // the clock knows it better than the list
@@ -524,7 +576,9 @@ func (m *emitter) join(o *opened) {
 	if s.Discontinuity {
 		m.had = [2]bool{}
 	}
-	if m.place.Open = end - first; !o.open {
+	if o.open {
+		m.place.Open += end - first
+	} else {
 		at := o.seg.Place(time.Now())
 		m.place.Video, m.place.Open = &at, 0
 	}
@@ -535,6 +589,9 @@ func (m *emitter) join(o *opened) {
 		} else if m.had[k] {
 			m.place.Edge[k] = m.edge[k]
 		}
+	}
+	if n := len(sound); n > 0 {
+		m.place.Edge[0] = sound[n-1].dts + max(sound[n-1].lasts, m.step[0])
 	}
 	m.date = time.Time{}
 	if !o.seg.Date.IsZero() {

@@ -78,7 +78,7 @@ type resources struct {
 	count  *tally
 	mu     sync.Mutex
 	known  map[string]*resource
-	order  []string
+	order  map[byte][]string // by the first letter of what they are, oldest first
 }
 
 type resource struct {
@@ -89,8 +89,8 @@ type resource struct {
 }
 
 const (
-	// maxResources is how many are kept.
-	maxResources = 64
+	// maxKeys and maxSections are how many are kept.
+	maxKeys, maxSections = 64, 16
 	// keyLife is how long a key is kept.
 	keyLife = time.Hour
 	// again is how soon a resource that could not be had is asked for again.
@@ -98,7 +98,7 @@ const (
 )
 
 func newResources(c *fetch.Client, count *tally) *resources {
-	return &resources{client: c, count: count, known: map[string]*resource{}}
+	return &resources{client: c, count: count, known: map[string]*resource{}, order: map[byte][]string{}}
 }
 
 // get gives out what is known, or asks.
@@ -107,13 +107,17 @@ func (r *resources) get(ctx context.Context, id string, life time.Duration, ask 
 		r.mu.Lock()
 		x := r.known[id]
 		if x == nil {
-			for len(r.order) >= maxResources {
-				delete(r.known, r.order[0])
-				r.order = r.order[1:]
+			most, order := maxSections, r.order[id[0]]
+			if id[0] == keyID("")[0] {
+				most = maxKeys
+			}
+			for len(order) >= most {
+				delete(r.known, order[0])
+				order = order[1:]
 			}
 			x = &resource{}
 			r.known[id] = x
-			r.order = append(r.order, id)
+			r.order[id[0]] = append(order, id)
 		}
 		if x.busy != nil {
 			busy := x.busy
@@ -152,7 +156,7 @@ func (r *resources) forget(id string) bool {
 		return false
 	}
 	delete(r.known, id)
-	r.order = slices.DeleteFunc(r.order, func(o string) bool { return o == id })
+	r.order[id[0]] = slices.DeleteFunc(r.order[id[0]], func(o string) bool { return o == id })
 	return true
 }
 
