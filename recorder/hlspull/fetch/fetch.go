@@ -63,11 +63,12 @@ func New(cfg Config) *Client {
 		if dial == nil {
 			dial = c.guard.dial
 		}
+		// Without ForceAttemptHTTP2 it speaks HTTP/1.1: a transfer that stalls takes its connection along, and the next try
+		// has one of its own.
 		c.own = &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			DialContext:            dial,
 			TLSHandshakeTimeout:    dialTimeout,
-			ForceAttemptHTTP2:      true,
 			MaxIdleConns:           16,
 			MaxIdleConnsPerHost:    8,
 			IdleConnTimeout:        30 * time.Second,
