@@ -143,6 +143,7 @@ var homes = map[string][]string{
 // files with a go statement or a WaitGroup.Go, each with the owner of what it starts.
 var starters = []string{
 	"cmd/", "pkg/supervise/", "pkg/ledger/", "pkg/liveroom/", "recorder/", "uploader/", "pipeline/",
+	"pkg/bilibili/bilitest/", // the test server; Close waits
 }
 
 func TestI12_CallsStandWhereTheyBelong(t *testing.T) {
