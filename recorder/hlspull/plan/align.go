@@ -180,24 +180,26 @@ func (p *Planner) byDate(median time.Duration) func(*entry) (int64, bool) {
 	}
 }
 
-// newest is the last date that is known.
-func (p *Planner) newest() time.Time {
+// newest is the last segment of which a date is known, nil if there is none.
+func (p *Planner) newest() *entry {
 	for n := p.last; n >= p.low && n > p.last-16; n-- {
 		if k := p.entries[n]; k != nil && !k.unseen && !k.date.IsZero() {
-			return k.date
+			return k
 		}
 	}
-	return time.Time{}
+	return nil
 }
 
 // newer reports whether all of a list is newer than all that is known, as far as dates say.
 func (p *Planner) newer(es []*entry, median time.Duration) bool {
-	t := p.newest()
-	if t.IsZero() {
+	k := p.newest()
+	if k == nil {
 		return false
 	}
+	// What follows a segment begins where that ends: half of it, which may be a short one, is left to dates that wander.
+	t := k.date.Add(min(median, k.ends().Sub(k.date)) / 2)
 	for _, e := range es {
-		if e.date.IsZero() || !e.date.After(t.Add(median/2)) {
+		if e.date.IsZero() || !e.date.After(t) {
 			return false
 		}
 	}
@@ -206,12 +208,12 @@ func (p *Planner) newer(es []*entry, median time.Duration) bool {
 
 // older reports whether dates say that nothing of a list is new.
 func (p *Planner) older(es []*entry) bool {
-	t := p.newest()
-	if t.IsZero() {
+	k := p.newest()
+	if k == nil {
 		return false
 	}
 	for _, e := range es {
-		if e.date.IsZero() || e.date.After(t) {
+		if e.date.IsZero() || e.date.After(k.date) {
 			return false
 		}
 	}

@@ -27,8 +27,8 @@ func parse(t testing.TB, text string) *hls.Media {
 	return p.Media
 }
 
-// list makes a playlist: head, then a segment for each name, 4 s each. "@12" behind a name is its date, in seconds; "!"
-// in front a discontinuity.
+// list makes a playlist: head, then a segment for each name, 4 s each. "@12" behind a name is its date, "~1" its length,
+// in seconds; "!" in front a discontinuity.
 func list(msn int, names string, head ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-TARGETDURATION:4\n")
@@ -47,13 +47,17 @@ func list(msn int, names string, head ...string) string {
 			b.WriteString("#EXT-X-DISCONTINUITY\n")
 			name = name[1:]
 		}
+		name, length, ok := strings.Cut(name, "~")
+		if !ok {
+			length = "4"
+		}
 		name, at, dated := strings.Cut(name, "@")
 		if dated {
 			var sec float64
 			fmt.Sscan(at, &sec)
 			fmt.Fprintf(&b, "#EXT-X-PROGRAM-DATE-TIME:%s\n", epoch0.Add(time.Duration(sec*1e9)).Format(time.RFC3339Nano))
 		}
-		fmt.Fprintf(&b, "#EXTINF:4,\n%s\n", name)
+		fmt.Fprintf(&b, "#EXTINF:%s,\n%s\n", length, name)
 	}
 	return b.String()
 }
@@ -125,6 +129,8 @@ func TestLists(t *testing.T) {
 		{"a list that was cut off", 0, []string{list(10, "aa bb cc"), list(10, "aa b"), list(12, "c"), list(12, "cc dd ee"), list(13, "d"), list(13, "dd ee ff")}, "| aa bb cc dd ee ff", 1},
 		{"old names under low numbers at once", 0, []string{list(100, names("a", 100, 103, -1)), list(0, names("a", 100, 102, -1)), list(101, names("a", 101, 104, -1))},
 			"| a100 a101 a102 a103 a104", 1},
+		{"the same behind a short last segment", 0, []string{list(0, "s0@0 s1@4 s2@8"), list(1, "s1@4 s2@8 s3@12~2"), list(0, "s0@14"), list(0, "s0@14 s1@18")},
+			"| s0 s1 s2 s3 | s0 s1", 0},
 		{"same numbers, same names, newer dates", 0, []string{list(0, "s0@0 s1@4 s2@8"), list(1, "s1@4 s2@8 s3@12"), list(0, "s0@100 s1@104 s2@108"), list(1, "s1@104 s2@108 s3@112")},
 			"| s0 s1 s2 s3 | s0 s1 s2 s3", 0},
 		{"same numbers, same names, same dates", 0, []string{list(0, "s0@0 s1@4 s2@8"), list(1, "s1@4 s2@8 s3@12"), list(0, "s0@0 s1@4 s2@8"), list(2, "s2@8 s3@12 s4@16")},
