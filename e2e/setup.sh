@@ -14,6 +14,9 @@ need git git
 need curl curl
 need ffmpeg ffmpeg
 need ffprobe ffmpeg
+need chromium chromium
+need gst-launch-1.0 gstreamer1.0-tools
+gst-inspect-1.0 qtdemux >/dev/null 2>&1 && gst-inspect-1.0 flvdemux >/dev/null 2>&1 || missing+=(gstreamer1.0-plugins-good)
 need buildah buildah
 need gcc gcc
 need setpriv util-linux
