@@ -72,6 +72,14 @@ func TestRedirects(t *testing.T) {
 		t.Errorf("host %s", s.Host())
 	}
 	s.Close()
+	s, err = Open(t.Context(), Config{URL: url + "/elsewhere", Header: http.Header{"Cookie": {"a=b"}, "Referer": {"http://r/"}}, Public: []string{"Referer"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := <-seen; h.Get("Cookie") != "" || h.Get("Referer") != "http://r/" {
+		t.Errorf("with a public Referer the other host saw %v", h)
+	}
+	s.Close()
 	if s, err = open("/live"); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,8 @@ const (
 // Config says what to open.
 type Config struct {
 	URL    string      // http or https; user info in it becomes Basic authorisation
-	Header http.Header // sent with the request: User-Agent, Referer, Cookie …; kept from other hosts after a redirect
+	Header http.Header // sent with the request: User-Agent, Referer, Cookie …; kept from other hosts after a redirect,
+	Public []string    // but for these, which hold no secret: "Referer"
 	Idle   time.Duration
 	// Dial replaces the network; nil: TCP. For tests in memory.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -87,7 +89,7 @@ func (s *Source) open(ctx context.Context, u *url.URL, cfg Config) error {
 		IdleConnTimeout:       time.Second,
 		DisableCompression:    true,
 	}
-	client := &http.Client{Transport: s.transport, CheckRedirect: redirect()}
+	client := &http.Client{Transport: s.transport, CheckRedirect: redirect(cfg.Public)}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return errors.New("the URL cannot be read")
@@ -146,8 +148,8 @@ func (s *Source) sniff() error {
 }
 
 // redirect follows at most maxHops hops, none of them twice, to http and https only. What was meant for one host is
-// kept from the next.
-func redirect() func(req *http.Request, via []*http.Request) error {
+// kept from the next, but for what is public.
+func redirect(public []string) func(req *http.Request, via []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		if len(via) > maxHops {
 			return fmt.Errorf("more than %d redirects", maxHops)
@@ -164,9 +166,11 @@ func redirect() func(req *http.Request, via []*http.Request) error {
 			}
 		}
 		if !strings.EqualFold(req.URL.Host, via[0].URL.Host) {
-			req.Header.Del("Cookie")
-			req.Header.Del("Authorization")
-			req.Header.Del("Referer")
+			for _, h := range [...]string{"Cookie", "Authorization", "Referer"} {
+				if !slices.Contains(public, h) {
+					req.Header.Del(h)
+				}
+			}
 		}
 		return nil
 	}
