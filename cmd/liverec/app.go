@@ -110,7 +110,7 @@ func newApp(std streams) *cli.App {
 	}
 	add("record", "ROOM-URL", "record a room whenever it is live; runs until it is stopped", recordFlags(), record)
 	add("demo", "", "the whole pipeline in about a minute, with no network and no account", demoFlags(), demo)
-	add("probe", "ROOM-URL", "what would be recorded now", []cli.Flag{jsonFlag()}, probe)
+	add("probe", "ROOM-URL", "what would be recorded now", append([]cli.Flag{jsonFlag()}, siteFlags()...), probe)
 	add("upload", "FILE...", "send existing recordings through the same transport", append(transferFlags(), uploadFlags()...), upload)
 	add("resume", "", "finish everything that an earlier run left unsafe, then exit", append(transferFlags(), toggle("strict", "exit with 4 if a recording has gaps")), resume)
 	add("status", "", "rooms, broadcasts, deliveries, unsafe bytes; also while another liverec runs", []cli.Flag{jsonFlag(), toggle("parts", "with every delivery and its proof")}, showStatus)

@@ -72,7 +72,7 @@ func recordFlags() []cli.Flag {
 		text("title", naming.DefaultTitle, "title of a submission; same fields"),
 		toggle("strict", "exit with 4 if the recording has gaps"),
 	}
-	return append(own, transferFlags()[1:]...)
+	return append(append(own, siteFlags()...), transferFlags()[1:]...)
 }
 
 // options are the flags of a command, checked.
@@ -102,6 +102,7 @@ type options struct {
 	name    naming.Template
 	title   naming.Template
 	strict  bool
+	sites   siteOptions
 }
 
 // label names a flag in an error: by itself, or by the variable that set it.
@@ -205,7 +206,8 @@ func recording(c *cli.Context) (options, error) {
 		return o, usagef("%s: %v", label(c, "title"), err)
 	}
 	o.once, o.strict = c.Bool("once"), c.Bool("strict")
-	return o, nil
+	o.sites, err = readSites(c)
+	return o, err
 }
 
 // destinations takes what was given by --to; one environment variable may hold several, separated by white space before

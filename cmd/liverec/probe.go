@@ -57,14 +57,17 @@ type quality struct {
 const probeFor = 4 * time.Second
 
 func probe(c *cli.Context, std streams) error {
-	_, err := globals(c)
+	opt, err := globals(c)
+	if err == nil {
+		opt.sites, err = readSites(c)
+	}
 	if err == nil {
 		err = only(c, 1, 1, "the address of a room")
 	}
 	if err != nil {
 		return err
 	}
-	w, err := findRoom(c.Args().First(), options{})
+	w, err := findRoom(c.Args().First(), opt)
 	if err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func probe(c *cli.Context, std streams) error {
 			q.Name, q.Container = p.Quality[chosen].Name, hlsName
 			p.Quality[chosen] = q
 		case err == nil:
-			p.Quality = append(p.Quality, q)
+			p.take(live.Source, q)
 		case isHLS:
 			p.Note = oneLine(err.Error())
 		default:

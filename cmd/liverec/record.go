@@ -14,8 +14,6 @@ import (
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
-	"github.com/liverec/liverec/recorder/hlspull/fetch"
-	"github.com/liverec/liverec/recorder/site/direct"
 	"github.com/liverec/liverec/uploader/dest"
 )
 
@@ -52,20 +50,7 @@ type watched struct {
 }
 
 // findRoom finds the site of an address, or says which sites there are.
-func findRoom(raw string, opt options) (watched, error) {
-	room, err := direct.Check(raw)
-	if err != nil {
-		return watched{}, usagef("%v", err)
-	}
-	hosts := &fetch.Hosts{}
-	return watched{room, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
-		r, err := direct.New(direct.Config{URL: raw, Quality: opt.quality, Ads: opt.ads, Hosts: hosts, Pressed: pressed, Log: log})
-		if err != nil {
-			panic(fmt.Sprintf("an address that was checked cannot be used: %v", err)) // New refuses what Check refuses, nothing else
-		}
-		return r
-	}}, nil
-}
+func findRoom(raw string, opt options) (watched, error) { return newSites(opt).find(raw) }
 
 // runRecord is `record` and `demo`: it opens the house, records until it is over or told to stop, and says how it went.
 // told, if not nil, hears of every picture and of the end.
