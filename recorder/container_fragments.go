@@ -163,7 +163,7 @@ func (m mp4Muxer) kind() Container { return ContainerMP4 }
 func (m mp4Muxer) headLen() int64  { return m.HeadLen() }
 
 func (m mp4Muxer) add(it *repair.Item, at time.Duration) error {
-	s := mp4.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Lasts: time.Duration(it.Dur) * time.Millisecond,
+	s := mp4.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Lasts: it.Lasts,
 		Data: it.Payload()}
 	// A Repairer whose parts hold no tags makes its sums of the data. Around a change of the configuration sound may come
 	// with another kind of sum, and costs next to nothing.
@@ -238,7 +238,7 @@ func (m *tsMuxer) Frames() (video, audio int64) { return m.tracks[vid].frames, m
 func (m *tsMuxer) add(it *repair.Item, at time.Duration) error {
 	err := m.Add(mpegts.Sample{Video: it.Kind == media.Video, Key: it.Key, Time: at, Shift: it.Shift, Data: it.Payload()})
 	if err == nil {
-		m.count(it.Kind == media.Video, at, time.Duration(it.Dur)*time.Millisecond)
+		m.count(it.Kind == media.Video, at, it.Lasts)
 	}
 	return err
 }

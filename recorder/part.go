@@ -84,7 +84,7 @@ func (p *part) measure() segment.Segment { return measureOf(p.seg, p.container) 
 
 func measureOf(s segment.Segment, c container) segment.Segment {
 	s.Head = c.head()
-	s.Duration = c.duration()
+	s.Duration = c.duration().Round(time.Millisecond)
 	s.Size = c.size()
 	s.VideoFrames, s.AudioFrames = c.frames()
 	s.Content = c.content()

@@ -206,6 +206,6 @@ func usual(p *media.Packet) time.Duration {
 }
 
 func frameOf(it *repair.Item) frame {
-	return frame{video: it.Kind == media.Video, key: it.Key, at: it.Time, shift: it.Shift, lasts: time.Duration(it.Dur) * time.Millisecond,
+	return frame{video: it.Kind == media.Video, key: it.Key, at: it.Time, shift: it.Shift, lasts: it.Lasts,
 		body: it.Body, lead: min(int(it.Lead), len(it.Body))}
 }

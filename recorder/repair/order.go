@@ -96,7 +96,7 @@ func (r *Repairer) emit(t int) {
 			Kind: e.kind, Codec: e.codec, Key: e.key, Track: e.track, Lead: e.lead, DTS: e.dts, CTS: e.cts,
 			Shift: time.Duration(e.cts) * time.Millisecond, Body: e.body, Sum: e.sum,
 		},
-		Out: e.out, Time: time.Duration(e.out) * time.Millisecond, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], At: time.UnixMilli(e.at),
+		Out: e.out, Time: time.Duration(e.out) * time.Millisecond, Ordinal: r.ordinal + 1, Dur: r.clock.frame[t], Lasts: time.Duration(r.clock.frame[t]) * time.Millisecond, At: time.UnixMilli(e.at),
 	}
 	if err := r.sink.Media(&r.item); err != nil {
 		r.err = fmt.Errorf("write item %d at %d ms: %w", r.item.Ordinal, e.out, err)

@@ -29,9 +29,10 @@ type Item struct {
 	Out int64 // ms on the session's clock: 0 at the first key frame, strictly rising in each track
 	// Time is Out, exact: finer than 1 ms where the source's clock is. Packet.Shift is its composition time.
 	Time    time.Duration
-	Ordinal uint64    // 1, 2, 3 … over the session, in the order of the output
-	Dur     int64     // ms, how long a frame of this track usually lasts
-	At      time.Time // when it was received
+	Ordinal uint64        // 1, 2, 3 … over the session, in the order of the output
+	Dur     int64         // ms, how long a frame of this track usually lasts
+	Lasts   time.Duration // Dur, exact
+	At      time.Time     // when it was received
 }
 
 // Configs is what the head of a part needs. All bytes belong to the Repairer and stay as they are until the next

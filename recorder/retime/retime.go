@@ -396,14 +396,17 @@ func (r *Retimer) begin(picture *media.Packet) error {
 	if len(early) == 0 {
 		return nil
 	}
+	r.flight += int64(len(early)) + 1 // and the picture
 	if err := r.configure(0); err != nil {
 		return err
 	}
 	for i := range early {
+		r.flight--
 		if err := r.write(&early[i].p, early[i].at); err != nil {
 			return err
 		}
 	}
+	r.flight--
 	return nil
 }
 
@@ -645,7 +648,7 @@ func (r *Retimer) hand(t int, p *media.Packet, out time.Duration, at time.Time) 
 	if shift.Abs() > maxShift {
 		shift = 0
 	}
-	r.item = repair.Item{Packet: *p, Out: millis(out), Time: out, Ordinal: r.ordinal + 1, Dur: millis(r.frame[t]), At: at}
+	r.item = repair.Item{Packet: *p, Out: millis(out), Time: out, Ordinal: r.ordinal + 1, Dur: millis(r.frame[t]), Lasts: r.frame[t], At: at}
 	r.item.Shift, r.item.CTS = shift, int32(shift/time.Millisecond)
 	if err := r.sink.Media(&r.item); err != nil {
 		return fmt.Errorf("write item %d at %v: %w", r.item.Ordinal, out, err)
