@@ -221,6 +221,10 @@ func (e *submissions) set(ctx context.Context, s *submission) {
 		for _, seq := range bad.Seqs {
 			e.again(ctx, a, seq, bad.Err.Error())
 		}
+		s.publish = nil // the plan is old
+		s.until = now.Add(time.Second)
+		e.c.Nudge()
+		return
 	}
 	e.failure(ctx, a, s, err, now)
 }

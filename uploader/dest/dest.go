@@ -17,8 +17,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/rs/zerolog"
+
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/bilibili"
 	"github.com/liverec/liverec/uploader/localdir"
 	"github.com/liverec/liverec/uploader/s3"
 )
@@ -30,6 +33,8 @@ type Kind string
 const (
 	File Kind = "file"
 	S3   Kind = "s3"
+
+	Bilibili Kind = "bilibili"
 )
 
 // Dest is a destination that was understood. Its Spec parses to the same Dest again, and neither it nor the ID holds a
@@ -44,6 +49,8 @@ type Dest struct {
 	Endpoint string // S3: "" is Amazon
 	Region   string // S3: "" is found out
 	Read     bool   // verify=read: every copy is downloaded and its SHA-256 compared
+
+	Submission *Submission // Bilibili
 }
 
 // Effort is how hard Verify looks.
@@ -64,14 +71,15 @@ type Env struct {
 	Getenv  func(string) string // AWS_* and HOME; nil: nothing is set
 	Version string              // of liverec, for the User-Agent
 	Sums    *uploader.Sums      // of local files that were read before; nil: of none
+	Log     zerolog.Logger      // of the account of a bilibili: target
 }
 
 // later are the kinds that the contract knows and this version does not have.
 var later = []struct{ prefix, name string }{
-	{"webdav+https:", "WebDAV"}, {"webdav+http:", "WebDAV"}, {"sftp:", "SFTP"}, {"rclone:", "rclone"}, {"bilibili:", "Bilibili"},
+	{"webdav+https:", "WebDAV"}, {"webdav+http:", "WebDAV"}, {"sftp:", "SFTP"}, {"rclone:", "rclone"},
 }
 
-const right = "file:PATH, a plain path, or s3://BUCKET/PREFIX?endpoint=URL&region=NAME"
+const right = "file:PATH, a plain path, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, or " + rightBilibili
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
@@ -80,6 +88,9 @@ var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 func Parse(s, base string) (Dest, error) {
 	if s == "" {
 		return Dest{}, fmt.Errorf("is empty: want %s", right)
+	}
+	if head, query, _ := strings.Cut(s, "?"); len(head) >= len("bilibili:") && strings.EqualFold(head[:len("bilibili:")], "bilibili:") {
+		return parseBilibili(head[len("bilibili:"):], query, base)
 	}
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return Dest{}, errors.New("has a control character or is not UTF-8")
@@ -274,6 +285,8 @@ func (d *Dest) name() {
 		if d.Region != "" {
 			opts = append(opts, "region="+d.Region)
 		}
+	case Bilibili:
+		id, opts = d.Submission.spec()
 	}
 	if d.Read {
 		opts = append(opts, "verify=read")
@@ -308,6 +321,11 @@ func (d Dest) Build(_ context.Context, env Env) (uploader.Target, error) {
 		t, err = s3.New(s3.Config{
 			ID: d.ID, Bucket: d.Bucket, Prefix: d.Prefix, Endpoint: d.Endpoint, Region: d.Region,
 			Reread: d.Read || env.Effort >= Full, Getenv: env.Getenv, Version: env.Version, Sums: env.Sums,
+		})
+	case Bilibili:
+		t, err = bilibili.New(bilibili.Config{
+			ID: d.ID, Cookies: d.Submission.Cookies, Interval: d.Submission.Interval, Streaming: d.Submission.Streaming,
+			Listed: d.Submission.Release != "stored", Log: env.Log,
 		})
 	default:
 		err = fmt.Errorf("there is no target of kind %q", d.Kind)
