@@ -39,6 +39,11 @@ type cookie struct {
 	raw   json.RawMessage // the object in the file, nil in other forms
 }
 
+// Format serves every verb: nothing of the file is printable.
+func (c Credentials) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "the login of user %d", c.mid) // the writer is fmt's own
+}
+
 // form is how the file is written.
 type form uint8
 
@@ -104,10 +109,10 @@ func sessionEnd(s string) time.Time {
 	return seconds(f[1])
 }
 
-// seconds reads a time in seconds, zero if it is none between 2001 and 2286.
+// seconds reads a time in seconds, zero if it is none between 1998 and 2286.
 func seconds(s string) time.Time {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 1e9 || n >= 1e10 {
+	if err != nil || n < 9e8 || n >= 1e10 {
 		return time.Time{}
 	}
 	return time.Unix(n, 0)

@@ -76,6 +76,8 @@ const (
 	maxPace    = 16 << 10
 	// longestHold bounds what a state file of another clock can do.
 	longestHold = 25 * time.Hour
+	// paceLock is how long the state is waited for: others hold it for moments only.
+	paceLock = 20 * time.Second
 )
 
 // Governor makes a governor of the account. Those of one cookie file share their state, also between processes, in the
@@ -95,9 +97,11 @@ func (a *Account) Governor(p Pace, log zerolog.Logger) *Governor {
 
 // Try takes a turn now, or says how long it has to be waited: *failure.Error, Throttled, with RetryAfter and, if the
 // remote had refused, its code and hint.
-func (g *Governor) Try(class Class) error {
+func (g *Governor) Try(class Class) error { return g.try(context.Background(), class) }
+
+func (g *Governor) try(ctx context.Context, class Class) error {
 	var err error
-	lerr := g.with(context.Background(), func(s *paceState, now time.Time) bool {
+	lerr := g.with(ctx, func(s *paceState, now time.Time) bool {
 		err = s.take(class, g.pace, now)
 		return err == nil && class != Question
 	})
@@ -113,12 +117,12 @@ func (g *Governor) Wait(ctx context.Context, class Class) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err := g.Try(class)
+		err := g.try(ctx, class)
 		if err == nil {
 			return nil
 		}
 		// Another process may end a hold before its time.
-		if !backoff.Sleep(ctx, min(max(failure.RetryAfter(err), 10*time.Millisecond), 15*time.Second)) {
+		if !backoff.Sleep(ctx, min(max(failure.RetryAfter(err), 10*time.Millisecond), time.Minute)) {
 			return ctx.Err()
 		}
 	}
@@ -301,7 +305,15 @@ func (g *Governor) with(ctx context.Context, f func(s *paceState, now time.Time)
 		f(&g.own, time.Now())
 		return nil
 	}
-	file, err := openPace(ctx, g.account.path+".pace")
+	within, cancel := context.WithTimeout(ctx, paceLock)
+	defer cancel()
+	file, err := openPace(within, g.account.path+".pace")
+	if within.Err() != nil && err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &failure.Error{Op: "look at the pace of the account", RetryAfter: time.Second, Err: err} // a process that was stopped in the middle
+	}
 	if err != nil {
 		g.alone = true
 		g.unshared(err)
@@ -374,7 +386,12 @@ func (s *paceState) tidy(now time.Time, p Pace) {
 		s.Preuploads = most
 	}
 	for i := range s.Series {
-		if q := &s.Series[i]; q.Until.After(now.Add(longestHold)) {
+		q := &s.Series[i]
+		if ruleOf(&Refusal{Code: q.Code}).scope == holdsNothing {
+			*q = series{} // of a version that knows other codes
+		}
+		q.Count = max(q.Count, 0)
+		if q.Until.After(now.Add(longestHold)) {
 			q.Until = now.Add(longestHold)
 		}
 	}

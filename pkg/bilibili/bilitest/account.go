@@ -21,7 +21,7 @@ type people struct {
 	img     string
 	sub     string
 	refresh time.Duration // oauth2/info says refresh when less than this is left
-	polls   int           // polls that wait between a scan and its confirmation
+	renewed func()        // called when a renewal was done and before it is answered
 }
 
 // User is an account.
@@ -410,6 +410,16 @@ func (s *Server) refreshToken(w http.ResponseWriter, r *http.Request) {
 	default:
 		now := time.Now().Add(s.offset)
 		u.fresh(now)
+		if s.renewed != nil {
+			s.renewed()
+		}
 		Reply(w, 0, "0", u.grant(now))
 	}
+}
+
+// OnRenewal calls f when a renewal was done and before it is answered.
+func (s *Server) OnRenewal(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renewed = f
 }
