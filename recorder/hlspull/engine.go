@@ -122,25 +122,43 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	e.emitter = newEmitter(e, out)
 	var emitting sync.WaitGroup
 	emitting.Go(e.emitter.run)
+	whole := false
+	defer func() {
+		if whole {
+			return
+		}
+		// A panic. Whoever catches it closes out: nobody may send then.
+		cancel()
+		e.drain(func(any) {})
+		close(e.emitter.in)
+		emitting.Wait()
+	}()
 
 	err := e.loop(ctx)
 	e.emitter.final = errors.Is(err, ErrEnd) // it reads it once in is closed
 	cancel()
+	e.drain(e.last)
+	e.stop()
+	whole = true
+	close(e.emitter.in)
+	emitting.Wait()
+	return err
+}
+
+// drain waits for all workers, and gives what they bring to take.
+func (e *engine) drain(take func(any)) {
 	done := make(chan struct{})
 	var closing sync.WaitGroup
 	closing.Go(func() { e.wg.Wait(); close(done) })
-	for open := true; open; {
+	defer closing.Wait()
+	for {
 		select {
 		case r := <-e.back:
-			e.last(r)
+			take(r)
 		case <-done:
-			open = false
+			return
 		}
 	}
-	closing.Wait()
-	e.stop()
-	emitting.Wait()
-	return err
 }
 
 func sendCount(out chan<- *media.Batch, t *tally) {
@@ -483,7 +501,7 @@ func (e *engine) last(r any) {
 	}
 }
 
-// stop hands on what is there in order, counts what is not, and ends the emitter.
+// stop hands on what is there in order, and counts what is not.
 func (e *engine) stop() {
 	now := time.Now()
 	for _, t := range e.tracks {
@@ -498,7 +516,6 @@ func (e *engine) stop() {
 			}
 		}
 	}
-	close(e.emitter.in)
 }
 
 // freed gives memory back.
@@ -526,6 +543,7 @@ func (t *track) add(s plan.Segment, r plan.Result, now time.Time) {
 }
 
 func (j *job) setDeadline(r plan.Result, now time.Time) {
+	j.stays = r.Grows || r.Ended
 	j.deadline = now.Add(j.seg.Duration + r.Window)
 	if r.Grows {
 		j.deadline = now.Add(max(j.seg.Duration+r.Window, 10*time.Minute))
@@ -600,14 +618,20 @@ func (t *track) addParts(now time.Time) {
 // horizon is how many segments are looked at in one step: a list may have hours.
 const horizon = 128
 
-// fetch starts what is to be fetched: the one whose deadline is next first.
+// fetch starts what is to be fetched: the one whose deadline is next first, of lists that nothing leaves what is played
+// first.
 func (e *engine) fetch(now time.Time) {
-	var due []*job
-	owner := map[*job]*track{}
+	type try struct {
+		*job
+		t *track
+		i int // its place in the line
+	}
+	var due []try
 	behind := 0
 	for _, t := range e.tracks {
 		guesses, doubt := t.guesses()
 		old := guesses - horizon/2 // the newest that were never listed come first: what is older is gone sooner
+		looked := 0
 		for i, j := range t.jobs {
 			if j.state != waiting || j.seg.URL == "" && len(j.seg.Parts) == 0 {
 				continue
@@ -625,10 +649,10 @@ func (e *engine) fetch(now time.Time) {
 			if i > 0 && j.load.raw == nil && !e.fits() {
 				continue
 			}
-			if due = append(due, j); len(due) > horizon {
+			due = append(due, try{j, t, i})
+			if looked++; looked >= horizon {
 				break
 			}
-			owner[j] = t
 		}
 	}
 	most := usualFetches
@@ -639,18 +663,20 @@ func (e *engine) fetch(now time.Time) {
 		most = 1
 		e.wakeAt(e.calm)
 	}
-	slices.SortStableFunc(due, func(a, b *job) int {
-		if a.seg.Unseen && b.seg.Unseen {
+	slices.SortStableFunc(due, func(a, b try) int {
+		switch {
+		case a.seg.Unseen && b.seg.Unseen:
 			return cmp.Compare(b.seg.Number, a.seg.Number)
+		case a.stays && b.stays:
+			return cmp.Compare(a.i, b.i) // the sound must not stay behind the picture
 		}
 		return a.deadline.Compare(b.deadline)
 	})
-	for _, j := range due {
+	for _, d := range due {
 		if e.running >= most {
 			return
 		}
-		t := owner[j]
-		head := t.jobs[0] == j
+		j, t, head := d.job, d.t, d.i == 0
 		if !head && j.load.raw == nil && !e.fits() {
 			continue
 		}

@@ -34,6 +34,7 @@ type job struct {
 	open     bool   // it is the parts of a segment that never was whole
 	listed   time.Time
 	deadline time.Time
+	stays    bool      // its list keeps it
 	retry    time.Time // not before
 	tries    int
 	notThere int       // 404s in a row
