@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/liveroom"
+	"github.com/liverec/liverec/pkg/media/probe"
 )
 
 // HLSMedia is a stretch of numbered media in segments, as ffmpeg cut it.
@@ -60,27 +61,22 @@ func CutHLS(ctx context.Context, dir string, c HLSCut) (*HLSMedia, error) {
 	if c.Small {
 		cfg.Changes = []time.Duration{0}
 	}
-	room, err := liveroom.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	server, err := room.Listen(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer server.Close()
-	ran := make(chan error, 1)
-	go func() { ran <- room.Run(ctx) }()
-	dir, err = os.MkdirTemp(dir, "hls")
+	dir, err := os.MkdirTemp(dir, "hls")
 	if err != nil {
 		return nil, err
 	}
 	flv := filepath.Join(dir, "in.flv")
-	if err := fetch(ctx, server.URL, flv); err != nil {
-		return nil, fmt.Errorf("read the built-in room: %w", err)
-	}
-	if err := <-ran; err != nil {
-		return nil, err
+	for n := 1; ; n++ {
+		whole, err := broadcast(ctx, cfg, flv)
+		if err != nil {
+			return nil, err
+		}
+		if whole {
+			break
+		}
+		if n == 20 {
+			return nil, errors.New("the built-in room is never read from its first picture on: this machine is too busy")
+		}
 	}
 	kind, ext := "mpegts", "ts"
 	if c.FMP4 {
@@ -132,6 +128,45 @@ func CutHLS(ctx context.Context, dir string, c HLSCut) (*HLSMedia, error) {
 	}
 	m.Last = next - 1
 	return m, os.RemoveAll(dir)
+}
+
+// broadcast runs a room and reads it. whole says that it was read from the first picture on: where the machine is busy, the
+// room may be beyond it before the request comes.
+func broadcast(ctx context.Context, cfg liveroom.Config, flv string) (whole bool, err error) {
+	room, err := liveroom.New(cfg)
+	if err != nil {
+		return false, err
+	}
+	server, err := room.Listen(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer server.Close()
+	reading, missed := context.WithCancel(ctx)
+	defer missed()
+	ran := make(chan error, 1)
+	go func() {
+		err := room.Run(ctx)
+		if len(room.Connections()) == 0 {
+			missed()
+		}
+		ran <- err
+	}()
+	err = fetch(reading, server.URL, flv)
+	if gone := <-ran; gone != nil {
+		return false, gone
+	}
+	if err != nil && reading.Err() != nil {
+		return false, nil // it was over before the request came
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the built-in room: %w", err)
+	}
+	r, err := probe.CheckFile(flv)
+	if err != nil {
+		return false, fmt.Errorf("look at the built-in room's stream: %w", err)
+	}
+	return len(r.Numbers) > 0 && r.Numbers[0] == cfg.First, nil
 }
 
 func fetch(ctx context.Context, url, to string) error {
