@@ -20,6 +20,7 @@ const (
 
 	codeLives = 180 * time.Second // reference 1.2
 	pollEvery = 2 * time.Second
+	mostCodes = 20 // an hour: nobody is there
 )
 
 // What the poll says besides 0.
@@ -46,7 +47,10 @@ func Login(ctx context.Context, cfg Config, path string, tell func(LoginStep)) (
 	}
 	c := NewClient(Config{Log: cfg.Log, Transport: cfg.Transport})
 	var g grant
-	for {
+	for n := 0; ; n++ {
+		if n == mostCodes {
+			return nil, &failure.Error{Op: "log in", Kind: failure.NeedsHuman, Err: errors.New("nobody has scanned a code for an hour")}
+		}
 		ok, err := c.loginOnce(ctx, tell, &g)
 		if err != nil {
 			return nil, err
@@ -136,23 +140,16 @@ func (c *Client) loginOnce(ctx context.Context, tell func(LoginStep), g *grant) 
 func saveLogin(ctx context.Context, target string, g grant) (*Account, error) {
 	within, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	old, err := OpenAccount(target)
-	if err != nil {
-		old = &Account{path: target}
-	}
-	l, lerr := old.lock(within)
-	if lerr == nil {
+	if l, err := (&Account{path: target}).lock(within); err == nil {
 		defer l.release()
-		if old.cred != nil {
-			old.Credentials()
-		}
-	} // else somebody renews a login that is replaced anyway
+	} // else somebody holds on to a login that is replaced anyway
+	old, _, _ := load(target) // absent, or no login: there is nothing to keep
 	fresh, err := (*Credentials)(nil).with(g, platformTV)
 	if err != nil {
 		return nil, &failure.Error{Op: "log in", Kind: failure.NeedsHuman, Err: err, Hint: "Confirm what Bilibili asks for on the phone, then try again."}
 	}
-	if old.cred != nil && old.cred.form != formText && old.cred.mid == fresh.mid {
-		if fresh, err = old.cred.with(g, platformTV); err != nil {
+	if old != nil && old.form != formText && old.mid == fresh.mid {
+		if fresh, err = old.with(g, platformTV); err != nil {
 			return nil, &failure.Error{Op: "log in", Err: err}
 		}
 	}
