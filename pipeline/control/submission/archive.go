@@ -71,7 +71,8 @@ func (j *job) see(ctx context.Context, aid int64) (*view, error) {
 	}, v)
 	if err = j.gov.Report(bilibili.Question, err); err != nil {
 		if bilibili.CodeOf(err) == -404 {
-			err = &failure.Error{Op: j.op("fetch"), Kind: failure.Transient, Code: "it is not shown", Err: err}
+			r, _ := errors.AsType[*bilibili.Refusal](err)
+			err = &failure.Error{Op: j.op("fetch"), Kind: failure.Transient, Code: "it is not shown", Err: r}
 		}
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (j *job) abandon(ctx context.Context, i int, why string) (again []uint32, e
 func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 	s := &j.note.Subs[i]
 	t := j.texts(i)
-	if s.Sure && s.Title == t.title && s.Desc == t.desc && s.Tag == t.tag && slices.Equal(s.Parts, entries(want)) {
+	if s.Sure && s.Title == t.title && s.Desc == t.desc && s.Tag == t.tag && slices.Equal(s.Parts, s.with(want)) {
 		return nil
 	}
 	v, err := j.see(ctx, s.AID)
@@ -176,7 +177,7 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 		return &failure.Error{Op: j.op("edit"), Code: "the list does not show it yet"}
 	}
 	if added.left > 0 { // more than one call may bring
-		s.Parts = entries(want[:len(want)-added.left])
+		s.Parts = s.with(want[:len(want)-added.left])
 		if err := j.save(ctx); err != nil {
 			return err
 		}
@@ -187,7 +188,7 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 
 // sure notes that a submission was seen to show want.
 func (j *job) sure(ctx context.Context, s *sub, t texts, want []segment.Delivery) error {
-	s.Sure, s.Parts, s.Lost = true, entries(want), ""
+	s.Sure, s.Parts, s.Lost = true, s.with(want), ""
 	s.Title, s.Desc, s.Tag = t.title, t.desc, t.tag
 	return j.save(ctx)
 }

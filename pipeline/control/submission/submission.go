@@ -31,6 +31,7 @@
 package submission
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -157,6 +158,19 @@ type entry struct {
 
 func (s *sub) has(seq uint32) bool {
 	return slices.ContainsFunc(s.Parts, func(e entry) bool { return e.Seq == seq })
+}
+
+// with are the parts of s when it shows want. One that is being sent again is not among want, and its old name stays: it
+// says which place is its own.
+func (s *sub) with(want []segment.Delivery) []entry {
+	out := entries(want)
+	for _, e := range s.Parts {
+		if !slices.ContainsFunc(want, func(d segment.Delivery) bool { return d.Segment.ID.Seq == e.Seq }) {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	return out
 }
 
 // try is an attempt to make a submission of which nobody knows what became.

@@ -512,3 +512,34 @@ func (s *Server) byAccessKey(key string) (*User, int64) {
 	}
 	return nil, -101
 }
+
+// Whole reports whether a part stands in a submission with its transcode through.
+func (t *Studio) Whole(file string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range t.archives {
+		for _, l := range a.videos {
+			if _, fail, xcode, _ := t.stage(l); l.file == file && fail == 0 && xcode == 6 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ByHand is the owner at the page of a submission: texts are changed and a part of his own is put in front.
+func (t *Studio) ByHand(aid int64, texts map[string]string, file string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, o := t.archives[aid], t.files[file]
+	for k, v := range texts {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			panic(err) // a string
+		}
+		a.fields[k] = raw
+	}
+	a.videos = append([]*listed{{file: file, title: "by hand", cid: o.biz, at: t.s.Now(), duration: playTime(o.data)}}, a.videos...)
+	a.changed = t.s.Now()
+	a.shown = append(a.shown, snapshot{a.changed, a.videos})
+}
