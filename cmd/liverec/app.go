@@ -125,6 +125,7 @@ func newApp(std streams) *cli.App {
 	add("verify", "BROADCAST", "ask every target again whether each part is there and whole", []cli.Flag{jsonFlag(),
 		toggle("deep", "read every copy back, compare its SHA-256 and the content hash of its media")}, verify)
 	add("repair", "FILE...", "write a sound copy of a broken recording beside it: FLV, MP4, MPEG-TS", repairFlags(), repairFiles)
+	add("login", "bilibili", "log in by a QR code; writes the cookie file", loginFlags(), login)
 	add("orphans", "", "files below the data folder that the ledger does not know", []cli.Flag{jsonFlag()}, orphans)
 	add("version", "", "version, commit, Go version", []cli.Flag{jsonFlag()}, version)
 	return app

@@ -54,6 +54,9 @@ func resolve(path string) (string, error) {
 }
 
 func unreadable(path string, err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err // the path is said once
+	}
 	return &failure.Error{Op: "read cookie file " + path, Kind: failure.NeedsHuman, Err: err, Hint: loginHint(path)}
 }
 
