@@ -362,7 +362,7 @@ func TestCodecsFLV(t *testing.T) {
 // The container can be chosen, where it can carry what comes.
 func TestContainers(t *testing.T) {
 	t.Parallel()
-	k := hlsKit(t)
+	k := hlsKit()
 	const length = 8 * time.Second
 	hls := func(fmp4 bool) func(t *testing.T) (string, func() []uint64) {
 		m, err := k.Cut(rig.HLSCut{Length: length, FMP4: fmp4})

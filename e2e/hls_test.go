@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,15 +12,9 @@ import (
 	"github.com/liverec/liverec/e2e/rig"
 )
 
-// kit makes the HLS media of all tests of this package, each kind once.
-var kit = sync.OnceValue(func() *rig.HLSKit { return &rig.HLSKit{} })
-
-func hlsKit(t *testing.T) *rig.HLSKit {
-	t.Helper()
-	k := kit()
-	k.Ctx, k.Dir = t.Context(), t.TempDir()
-	return k
-}
+// hlsKit makes the HLS media of all tests of this package, each kind once. It belongs to none of them: they are parallel,
+// and one may end while it works for another.
+var hlsKit = sync.OnceValue(func() *rig.HLSKit { return &rig.HLSKit{Ctx: context.Background()} })
 
 // origin runs a scenario.
 func origin(t *testing.T, c rig.HLSConfig) *rig.HLS {
@@ -36,7 +31,7 @@ func origin(t *testing.T, c rig.HLSConfig) *rig.HLS {
 // once, every part is sound, what could not be had is admitted, and a part begins anew only where the stream changed.
 func TestHLSFaults(t *testing.T) {
 	t.Parallel()
-	k := hlsKit(t)
+	k := hlsKit()
 	for _, s := range rig.HLSScenarios() {
 		c := s.Make(k) // one after the other: making media takes all of the machine
 		t.Run(s.Name, func(t *testing.T) {
@@ -77,7 +72,7 @@ func TestHLSFaults(t *testing.T) {
 // Killed and started again: what the server still offers is fetched, what is written is not written again.
 func TestHLSKill(t *testing.T) {
 	t.Parallel()
-	k := hlsKit(t)
+	k := hlsKit()
 	for _, fmp4 := range []bool{false, true} {
 		m, err := k.Cut(rig.HLSCut{Length: 30 * time.Second, FMP4: fmp4})
 		if err != nil {

@@ -216,7 +216,7 @@ func TestPackager(t *testing.T) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			ll := c.variant == gohlslib.MuxerVariantLowLatency
-			if ll && p.blocked < 2 || p.blocks && p.blocked < 6 || !ll && p.blocked > 0 {
+			if ll && p.blocked < 2 || p.blocks && p.blocked < 4 || !ll && p.blocked > 0 {
 				t.Errorf("%d of %d list requests wait for the next segment", p.blocked, len(p.asked))
 			}
 			t.Logf("%d list requests, %d of them blocking", len(p.asked), p.blocked)
