@@ -66,7 +66,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{args: []string{"record", "http://h/a.flv", "--to", "s3://"}, says: []string{"--to", "bucket"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "s3://bkt/p?endpont=http://x"}, says: []string{"--to", "endpont", "endpoint"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "webdav+https://h/x"}, says: []string{"--to", "webdav"}},
-		{args: []string{"record", "http://h/a.flv", "--to", "bilibili:?cookies=x"}, says: []string{"--to", "bilibili"}},
+		{args: []string{"record", "http://h/a.flv", "--to", "bilibili:?tid=21"}, says: []string{"--to", "cookie"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "a", "--to", "./a"}, says: []string{"--to", "twice"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "a?required=false"}, says: []string{"--to", "required=false"}},
 		{args: []string{"record", "http://h/a.flv", "--name", "{titel}"}, says: []string{"--name", "{titel}", "{title}"}},

@@ -32,6 +32,7 @@ type house struct {
 	led     *ledger.Ledger
 	run     []segment.Destination  // the targets of this run, as given
 	targets []uploader.Destination // those, and the ones that earlier runs still owe something
+	dests   []dest.Dest            // what targets were made of, in the same order
 }
 
 // logger makes the logger of a command; on a terminal it is shared with the live lines.
@@ -205,12 +206,13 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 	checks := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, d := range all {
-		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version, Sums: &h.sums})
+		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version, Sums: &h.sums, Log: h.log})
 		if err != nil {
 			return err
 		}
 		built[i] = t
 		h.targets = append(h.targets, uploader.Destination{Target: t, Required: d.Required})
+		h.dests = append(h.dests, d)
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, checkTime)
 			defer cancel()

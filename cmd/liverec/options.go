@@ -41,7 +41,7 @@ func globalFlags() []cli.Flag {
 }
 
 func destFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "to", Usage: "where parts go, may be repeated: a folder, file:PATH, s3://BUCKET/PREFIX?endpoint=URL&region=NAME; with ?required=false a copy that nothing waits for", EnvVars: env("to")}
+	return &cli.StringSliceFlag{Name: "to", Usage: "where parts go, may be repeated: a folder, file:PATH, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, bilibili:?cookies=FILE; with required=false a copy that nothing waits for", EnvVars: env("to")}
 }
 
 // transferFlags are those of every command that sends.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,13 @@ import (
 
 // defaultTarget is where parts go if nobody says anything.
 const defaultTarget = "file:./liverec-archive"
+
+const (
+	// keepSubmitted is how long a part stays on the disk after a submission has shown it, unless somebody says otherwise.
+	keepSubmitted = 24 * time.Hour
+	// longestSubmitted is the longest part that Bilibili transcodes.
+	longestSubmitted = 10 * time.Hour
+)
 
 func record(c *cli.Context, std streams) error {
 	opt, err := recording(c)
@@ -38,6 +46,14 @@ func record(c *cli.Context, std streams) error {
 	ds, err := parseDests(opt.to)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(ds, func(d dest.Dest) bool { return d.Submission != nil }) {
+		if !opt.keepSet {
+			opt.keep = keepSubmitted
+		}
+		if opt.segment > longestSubmitted {
+			return usagef("--segment: Bilibili takes parts of at most %v; right would be 1h", longestSubmitted)
+		}
 	}
 	return runRecord(c.Context, opt, std, ds, []watched{watch}, nil)
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/liverec/liverec/pipeline"
 	"github.com/liverec/liverec/pipeline/control"
+	"github.com/liverec/liverec/pipeline/control/submission"
 	"github.com/liverec/liverec/pipeline/reclaim"
 	"github.com/liverec/liverec/pkg/beat"
 	"github.com/liverec/liverec/pkg/ctl"
@@ -19,6 +22,8 @@ import (
 	"github.com/liverec/liverec/pkg/supervise"
 	"github.com/liverec/liverec/recorder"
 	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/bilibili"
+	"github.com/liverec/liverec/uploader/dest"
 	"github.com/liverec/liverec/uploader/wrap"
 )
 
@@ -47,18 +52,27 @@ type stages struct {
 func (h *house) stages(rooms []watched) (*stages, error) {
 	s := &stages{h: h, rooms: rooms, bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
 	wrapped := make([]uploader.Destination, len(h.targets))
-	publishers := make([]control.Publisher, len(h.targets))
+	var publishers []control.Publisher
+	var submitters []control.Submitter
 	for i, d := range h.targets {
 		t := wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
 		wrapped[i] = uploader.Destination{Target: t, Required: d.Required}
-		publishers[i] = control.NewStorePublisher(t)
+		sub, err := h.submitter(d.Target, h.dests[i])
+		switch {
+		case err != nil:
+			return nil, err
+		case sub != nil:
+			submitters = append(submitters, sub)
+		default:
+			publishers = append(publishers, control.NewStorePublisher(t))
+		}
 	}
 	var err error
 	if s.transport, err = uploader.New(uploader.Config{Uploads: h.opt.uploads, MaxSize: h.opt.maxSize},
 		uploader.Deps{Journal: h.led, Targets: wrapped, Dir: h.dir, Log: h.log}); err != nil {
 		return nil, err
 	}
-	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Log: h.log}); err != nil {
+	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Submitters: submitters, Log: h.log}); err != nil {
 		return nil, err
 	}
 	measure := pipeline.Statfs(h.opt.data)
@@ -87,12 +101,47 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 			r, err := recorder.New(recorder.Config{Room: w.room, Segment: h.opt.segment, MaxSize: h.opt.maxSize, Grace: max(h.opt.grace, time.Nanosecond),
 				Container: h.opt.holder, Once: h.opt.once, DiskFloor: 2 * h.opt.stopFree},
 				recorder.Deps{Resolver: res, Journal: h.led, Dir: h.dir, Progress: out, Log: h.log, Name: h.remoteName,
-					Free: func() (int64, error) { sp, err := measure(); return sp.Free, err }})
+					Ended: func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
+					Free:  func() (int64, error) { sp, err := measure(); return sp.Free, err }})
 			s.recorders[i] = r
 			return r, err
 		})
 	}
 	return s, nil
+}
+
+// submitter makes the submissions of a target that has such; nil for a store.
+func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, error) {
+	s := d.Submission
+	if s == nil {
+		return nil, nil
+	}
+	if c := s.Cover; c != "" && !strings.Contains(c, "://") {
+		if _, err := os.Stat(c); err != nil {
+			return nil, fmt.Errorf("cover of target %s: %w", d.ID, err)
+		}
+	}
+	account, ok := t.(*bilibili.Target)
+	if !ok {
+		return nil, fmt.Errorf("target %s has no account", d.ID)
+	}
+	cfg := submission.Config{
+		Target: d.ID, Account: account.Account, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
+		Parts: s.Parts, Release: submission.Release(s.Release), Continue: s.Lost == "continue", Log: h.log,
+	}
+	for _, x := range []struct {
+		to   *naming.Template
+		text string
+	}{{&cfg.Tag, s.Tag}, {&cfg.Desc, s.Desc}, {&cfg.Source, s.Source}, {&cfg.Dynamic, s.Dynamic}} {
+		if x.text == "" {
+			continue
+		}
+		var err error
+		if *x.to, err = naming.Parse(x.text); err != nil {
+			return nil, fmt.Errorf("target %s: %w", d.ID, err)
+		}
+	}
+	return submission.New(cfg)
 }
 
 // remoteName is the folder of a broadcast on every target.

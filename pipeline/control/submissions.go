@@ -206,7 +206,9 @@ func (e *submissions) set(ctx context.Context, s *submission) {
 		return // what happened is found out at the next start
 	}
 	now := e.c.Now()
-	s.looks, s.lookAt = firstLook, now // whatever came of it, the list may be another one
+	if !paced(err) {
+		s.looks, s.lookAt = firstLook, now // whatever came of it, the list may be another one
+	}
 	if err == nil {
 		s.publish, s.parts, s.until, s.failed, s.why = nil, len(a.Parts), time.Time{}, 0, ""
 		s.again.Reset()
@@ -229,14 +231,17 @@ func (e *submissions) set(ctx context.Context, s *submission) {
 	e.failure(ctx, a, s, err, now)
 }
 
+// paced reports whether err is the account's own pace, and nothing else.
+func paced(err error) bool {
+	f, ok := errors.AsType[*failure.Error](err)
+	return ok && f.Kind == failure.Throttled && f.Code == ""
+}
+
 // failure decides when a list is set again, and who is told.
 func (e *submissions) failure(ctx context.Context, a *Action, s *submission, err error, now time.Time) {
-	kind, code := failure.KindOf(err), ""
-	if f, ok := errors.AsType[*failure.Error](err); ok {
-		code = f.Code
-	}
+	kind := failure.KindOf(err)
 	switch {
-	case kind == failure.Throttled && code == "": // the pace, and nothing else
+	case paced(err):
 		s.until = now.Add(max(failure.RetryAfter(err), time.Second))
 		return
 	case kind == failure.NeedsHuman || kind == failure.Permanent:

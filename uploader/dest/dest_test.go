@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -53,6 +54,23 @@ func TestParse(t *testing.T) {
 				Spec: "s3://bucket/live?endpoint=http://127.0.0.1:9000&region=eu-central-1&verify=read&required=false",
 			},
 			Kind: dest.S3, Bucket: "bucket", Prefix: "live", Endpoint: "http://127.0.0.1:9000", Region: "eu-central-1", Read: true,
+		}},
+		{"bilibili:?cookies=c.json", dest.Dest{
+			Destination: segment.Destination{ID: "bilibili:?cookies=/home/u/c.json", Spec: "bilibili:?cookies=/home/u/c.json", Required: true},
+			Kind:        dest.Bilibili,
+			Submission: &dest.Submission{Cookies: "/home/u/c.json", TID: 21, Tag: "直播录像", Copyright: 1, Interval: 3 * time.Minute, Parts: 100,
+				Release: "transcoded", Lost: "hold"},
+		}},
+		{"Bilibili:?cookies=/c%26d.json&tid=171&tag=live, {room} ,live&desc=one%0Atwo %25&copyright=2&source=http%3A%2F%2Fh%2Fa%3Fb%3Dc%26d&dynamic=hi&cover=c.jpg" +
+			"&private=1&interval=90s&parts=7&release=published&lost=continue&upload=streaming&required=false", dest.Dest{
+			Destination: segment.Destination{
+				ID: "bilibili:?cookies=/c%26d.json",
+				Spec: "bilibili:?cookies=/c%26d.json&tid=171&tag=live,{room}&desc=one%0Atwo %25&copyright=2&source=http://h/a%3Fb%3Dc%26d&dynamic=hi" +
+					"&cover=/home/u/c.jpg&private=1&interval=1m30s&parts=7&release=published&lost=continue&upload=streaming&required=false",
+			},
+			Kind: dest.Bilibili,
+			Submission: &dest.Submission{Cookies: "/c&d.json", TID: 171, Tag: "live,{room}", Desc: "one\ntwo %", Copyright: 2, Source: "http://h/a?b=c&d",
+				Dynamic: "hi", Cover: "/home/u/c.jpg", Private: true, Interval: 90 * time.Second, Parts: 7, Release: "published", Lost: "continue", Streaming: true},
 		}},
 		{"s3://bucket/a%20b/50%25?endpoint=https%3A%2F%2FS3.Example.com", dest.Dest{
 			Destination: segment.Destination{
@@ -117,7 +135,34 @@ func TestI10_RefusalsNameTheCureAndNoSecret(t *testing.T) {
 		{"webdav+https://u:" + secret + "@host/path", "not in this version"},
 		{"sftp://u:" + secret + "@host/path", "not in this version"},
 		{"rclone:remote:path", "not in this version"},
-		{"bilibili:?cookies=" + secret, "not in this version"},
+		{"bilibili:", "names no cookie file"},
+		{"bilibili:?tid=21", "names no cookie file"},
+		{"bilibili:alice?cookies=f", "options only"},
+		{"bilibili:?cookies=SESSDATA=" + secret, "name of a file"},
+		{"bilibili:?cookies=~/c.json", "whole path"},
+		{"bilibili:?cookies=f&cookies=g", "twice"},
+		{"bilibili:?cookies=f&titel=x", "known are cookies, tid"},
+		{"bilibili:?cookies=f&tid=games", "a number from 1"},
+		{"bilibili:?cookies=f&tag=", "at least one word"},
+		{"bilibili:?cookies=f&tag=a,b,c,d,e,f,g,h,i,j,k", "has 11 words, Bilibili takes 10"},
+		{"bilibili:?cookies=f&tag=" + strings.Repeat("长", 21), "21 characters, Bilibili takes 20"},
+		{"bilibili:?cookies=f&tag={nobody}", "is not a field"},
+		{"bilibili:?cookies=f&desc=" + strings.Repeat("x", 2001), "Bilibili takes"},
+		{"bilibili:?cookies=f&copyright=3", "1 to 2"},
+		{"bilibili:?cookies=f&copyright=2", "needs source="},
+		{"bilibili:?cookies=f&source=x", "copyright=2"},
+		{"bilibili:?cookies=f&cover=x.gif", ".jpg or .png"},
+		{"bilibili:?cookies=f&cover=https://example.com/x.jpg", "biliimg.com"},
+		{"bilibili:?cookies=f&private=yes", "1 or 0"},
+		{"bilibili:?cookies=f&interval=3", "such as 3m"},
+		{"bilibili:?cookies=f&interval=100ms", "from 1s to 24h"},
+		{"bilibili:?cookies=f&parts=0", "1 to 1000"},
+		{"bilibili:?cookies=f&release=safe", "stored or listed or transcoded or published"},
+		{"bilibili:?cookies=f&lost=ignore", "hold or continue"},
+		{"bilibili:?cookies=f&upload=now", "sealed or streaming"},
+		{"bilibili:?cookies=f&required=no", "true or false"},
+		{"bilibili:?cookies=%zz", "%25"},
+		{"bilibili:?cookies=f&tag=a%00b", "control character"},
 		{"ftp://u:" + secret + "@host/", "no kind of target"},
 		{"C:archive", "no kind of target"},
 	} {

@@ -355,6 +355,12 @@ func (j *job) texts(i int) texts {
 		}
 	}
 	t.tag = strings.Join(tags, ",")
+	if t.title == "" && len(j.note.Subs) > 0 {
+		t.title = j.note.Subs[0].Title // who does not know the title, as resume, does not change it
+	}
+	if t.title == "" {
+		t.title = naming.Line(s.Title)
+	}
 	if t.title == "" {
 		t.title = f.At.Format("2006-01-02 15:04") + " " + naming.Line(s.Room.Name)
 	}
