@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/e2e/rig"
+	"github.com/liverec/liverec/pkg/bilibili/bilitest"
+	"github.com/liverec/liverec/pkg/liveroom"
+)
+
+// bilibiliLive runs a stand-in for Bilibili with live rooms.
+func bilibiliLive(t *testing.T) (*bilitest.Server, *bilitest.Live) {
+	t.Helper()
+	s, err := bilitest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s, bilitest.NewLive(s)
+}
+
+// A room of live.bilibili.com, found by its short number, waited for, recorded, and ended by the platform's word: whether
+// the connection ends as it should or breaks, the broadcast is over 15 s later. The hosts are reached by the ordinary
+// variables for proxies and certificates.
+func TestBilibiliRoom(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []bool{false, true} {
+		t.Run(fmt.Sprintf("broken %v", broken), func(t *testing.T) {
+			t.Parallel()
+			world, live := bilibiliLive(t)
+			media, _ := serve(t, liveroom.Config{Fault: func(int) (f liveroom.Fault) {
+				if broken {
+					f.Events = []liveroom.Event{{Tags: 800, End: liveroom.Broken}}
+				}
+				return f
+			}})
+			room := live.Add(bilitest.LiveRoom{ID: 1899237171, Short: 77, Title: "标题", Streamer: "某主播", FLV: media})
+			if !broken {
+				room.Status, room.Since = 1, time.Now()
+			}
+			media.Start(t.Context())
+			dir := t.TempDir()
+			run := liverec(dir, "record", "https://live.bilibili.com/77?spm_id_from=1", "--once", "--segment", "5s")
+			run.Env = world.Env()
+			p := run.Start(t)
+			if broken { // and waited for: the platform is asked once in 20 to 30 s
+				rig.Until(t, 20*time.Second, "it waits", func() bool { return strings.Contains(p.Stderr.String(), "the room is offline") })
+				live.Change(func() { room.Status, room.Since = 1, time.Now() })
+			}
+			rig.Until(t, 40*time.Second, "the room is being recorded", func() bool {
+				c := media.Connections()
+				return len(c) > 0 && len(c[0].Frames) > 200
+			})
+			if broken {
+				live.Change(func() { room.Status = 0 })
+				rig.Until(t, 30*time.Second, "the connection breaks", func() bool { return !media.Connections()[0].Closed.IsZero() })
+			} else {
+				live.Change(func() { room.Status = 0 })
+				media.End()
+			}
+			rig.Until(t, 15*time.Second, "the broadcast is over", func() bool { return strings.Contains(p.Stderr.String(), "broadcast is over") })
+			p.Ends(t, 15*time.Second, 0)
+			rec := rig.Read(t, filepath.Join(dir, "liverec-archive"))
+			m := rec.Manifest
+			if m.Site != "bilibili" || m.Room != "https://live.bilibili.com/77" || m.Streamer != "某主播" || m.Title != "标题" || m.Ended == nil {
+				t.Errorf("%+v", m)
+			}
+			if !strings.Contains(rec.Dir, "77") || !strings.HasSuffix(m.Parts[0].Name, ".flv") {
+				t.Errorf("%s: %+v", rec.Dir, m.Parts)
+			}
+			if !broken {
+				rec.Once(t, all(media, rec.Numbers[0]))
+				if len(m.Gaps) != 0 {
+					t.Errorf("gaps %+v", m.Gaps)
+				}
+			}
+			rig.Empty(t, filepath.Join(dir, "liverec-data"))
+			if s := world.Strays(); len(s) > 0 {
+				t.Errorf("asked for %v", s)
+			}
+			if n := len(world.Requests("* api.live.bilibili.com/*")); n > 40 {
+				t.Errorf("asked the platform %d times", n)
+			}
+		})
+	}
+}
+
+// A refusal to talk to us makes the room blocked, and nothing is concluded from it: no broadcast ends by it, and the
+// platform is not asked again for minutes.
+func TestBilibiliBlocked(t *testing.T) {
+	t.Parallel()
+	world, live := bilibiliLive(t)
+	media, _ := serve(t, liveroom.Config{})
+	live.Add(bilitest.LiveRoom{ID: 1899237172, Title: "a", Streamer: "b", Status: 1, FLV: media})
+	world.Fault("* api.live.bilibili.com/*", bilitest.Fault{Status: 412, Body: "<html>", Times: -1})
+	dir := t.TempDir()
+	run := liverec(dir, "record", "https://live.bilibili.com/1899237172", "--once")
+	run.Env = world.Env()
+	p := run.Start(t)
+	rig.Until(t, 20*time.Second, "it is blocked", func() bool { return strings.Contains(p.Stderr.String(), `"state":"blocked"`) })
+	time.Sleep(3 * time.Second)
+	if n := len(world.Requests("* api.live.bilibili.com/*")); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	var st struct {
+		Rooms []struct{ State string }
+	}
+	rig.JSON(t, liverec(dir, "status", "--json"), 0, &st)
+	if len(st.Rooms) != 1 || st.Rooms[0].State != "blocked" {
+		t.Errorf("%+v", st)
+	}
+	if strings.Contains(p.Stderr.String(), "offline") || !strings.Contains(p.Stderr.String(), "412") {
+		t.Error(p.Stderr.String())
+	}
+	probe := liverec(dir, "probe", "https://live.bilibili.com/1899237172")
+	probe.Env = world.Env()
+	pp := probe.Start(t)
+	pp.Ends(t, 20*time.Second, 1)
+	if !strings.Contains(pp.Stderr.String(), "412") {
+		t.Error(pp.Stderr.String())
+	}
+}
