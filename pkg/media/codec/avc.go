@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -303,18 +304,13 @@ func avcRecovery(nal []byte) (frames uint32, ok bool) {
 			return n, !r.over
 		}
 		// The size does not count escapes. Each stands behind two zeros.
-		zeros := 0
 		for size > 0 && len(b) > 0 {
-			if c := b[0]; zeros >= 2 && c == 3 {
-				zeros = 0
-			} else {
-				if size--; c == 0 {
-					zeros++
-				} else {
-					zeros = 0
-				}
+			n := min(size, len(b))
+			if i := bytes.Index(b[:n], []byte{0, 0, 3}); i >= 0 {
+				size, b = size-i-2, b[i+3:]
+				continue
 			}
-			b = b[1:]
+			size, b = size-n, b[n:]
 		}
 	}
 	return 0, false
