@@ -95,8 +95,18 @@ func (c *fragments) flush(o *output) error {
 		o.buf = append(o.buf, c.Head()...)
 		c.begun = true
 	}
-	o.buf = c.Flush(o.buf)
+	var data [2][]byte
+	if m, ok := c.muxer.(mp4Muxer); ok {
+		o.buf, data = m.FlushHead(o.buf)
+	} else {
+		o.buf = c.Flush(o.buf)
+	}
 	err := o.write()
+	for _, d := range data { // not copied once more: it is most of what there is
+		if err == nil && len(d) > 0 {
+			_, err = o.file.Write(d)
+		}
+	}
 	if cap(o.buf) > 2*fragmentBytes { // one very large frame was in it
 		o.buf = make([]byte, 0, writeBuffer)
 	}

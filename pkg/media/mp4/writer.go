@@ -297,6 +297,13 @@ func (w *Writer) Pending() (int, time.Duration) {
 
 // Flush appends the open fragment, moof and mdat, to dst; nothing if it is empty.
 func (w *Writer) Flush(dst []byte) []byte {
+	dst, data := w.FlushHead(dst)
+	return append(append(dst, data[0]...), data[1]...)
+}
+
+// FlushHead is Flush without a copy of the media: it appends what stands before it to dst. data follows in this order, and
+// is valid until the next Add.
+func (w *Writer) FlushHead(dst []byte) (head []byte, data [2][]byte) {
 	bytes, any := 0, false
 	for _, l := range w.lanes {
 		if l != nil && len(l.open) > 0 {
@@ -304,7 +311,7 @@ func (w *Writer) Flush(dst []byte) []byte {
 		}
 	}
 	if !any {
-		return dst
+		return dst, data
 	}
 	w.Head()
 	begin := len(dst)
@@ -327,17 +334,17 @@ func (w *Writer) Flush(dst []byte) []byte {
 			continue
 		}
 		be.PutUint32(dst[holes[i]:], uint32(offset))
-		dst = append(dst, l.data...)
 		l.addChunk(w.written+int64(offset), uint32(len(l.open)))
 		offset += len(l.data)
 		for _, o := range l.open {
 			w.frames++
 			w.content = media.Chain(w.content, w.frames, o.sum)
 		}
+		data[i] = l.data
 		l.open, l.data = l.open[:0], l.data[:0]
 	}
-	w.written += int64(len(dst) - begin)
-	return dst
+	w.written += int64(offset)
+	return dst, data
 }
 
 // Sample flags as ISO BMFF has them.
