@@ -74,7 +74,7 @@ func NewPoller(client *bilibili.Client, log zerolog.Logger) *Poller {
 	return &Poller{client: client, log: log, rooms: map[int64]*known{}}
 }
 
-// Ask says what a room does, by an answer that is no older than age. The error is a *BlockedError while the platform
+// Ask says what a room does, by an answer that is younger than age, or that was asked for after Ask was called. The error is a *BlockedError while the platform
 // refuses us, or says why nobody could be asked.
 func (p *Poller) Ask(ctx context.Context, room int64, age time.Duration) (About, error) {
 	began := time.Now()
@@ -91,7 +91,7 @@ func (p *Poller) Ask(ctx context.Context, room int64, age time.Duration) (About,
 		if k.err != nil {
 			fresh = min(age, 3*time.Second) // whoever could not be asked may be asked again soon
 		}
-		if !k.asked.IsZero() && (now.Sub(k.asked) <= fresh || k.asked.After(began)) {
+		if !k.asked.IsZero() && (now.Sub(k.asked) < fresh || k.asked.After(began)) {
 			a, err := k.about, k.err
 			p.mu.Unlock()
 			return a, err

@@ -25,9 +25,9 @@ import (
 
 const (
 	// every is how often a room looks while nothing is on, at what may be an answer of up to stale ago: the platform is
-	// asked once in 20 to 30 s, for all rooms together.
+	// asked once in 20 to 22 s, for all rooms together. Tools that ask more often are blocked.
 	every = 10 * time.Second
-	stale = 20 * time.Second
+	stale = 2*every - time.Second
 	// fresh is how old an answer may be just after a stream has ended, and lately is how long that is.
 	fresh  = time.Second
 	lately = 2 * time.Minute
