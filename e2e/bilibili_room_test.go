@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -122,5 +123,51 @@ func TestBilibiliBlocked(t *testing.T) {
 	pp.Ends(t, 20*time.Second, 1)
 	if !strings.Contains(pp.Stderr.String(), "412") {
 		t.Error(pp.Stderr.String())
+	}
+}
+
+// probe tells what would be recorded: quality and hosts by the platform's names, codecs as measured.
+func TestBilibiliProbe(t *testing.T) {
+	t.Parallel()
+	world, live := bilibiliLive(t)
+	media, _ := serve(t, liveroom.Config{})
+	media.Start(t.Context())
+	live.Add(bilitest.LiveRoom{ID: 1899237173, Title: "标题", Streamer: "某主播", Status: 1, Since: time.Now(), FLV: media})
+	user := world.AddUser("probe")
+	dir := t.TempDir()
+	cookies := filepath.Join(dir, "cookies.json")
+	if err := os.WriteFile(cookies, world.CookieFile(user), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{{nil, "high (超清)"}, {[]string{"--bilibili-cookies", cookies}, "original (原画)"}} {
+		var p struct {
+			Site, Streamer, Title string
+			Live                  bool
+			Qualities             []struct {
+				Name, Container, Video string
+				Height                 int
+				Measured               bool
+			}
+			Hosts []string
+		}
+		run := liverec(dir, append([]string{"probe", "https://live.bilibili.com/1899237173", "--json"}, c.args...)...)
+		run.Env = world.Env()
+		rig.JSON(t, run, 0, &p)
+		if p.Site != "bilibili" || p.Streamer != "某主播" || p.Title != "标题" || !p.Live || len(p.Qualities) < 4 || len(p.Hosts) != 3 || p.Hosts[0] != "d1--cn-gotcha04.bilivideo.com" {
+			t.Fatalf("%+v", p)
+		}
+		if q := p.Qualities[0]; q.Name != c.want || q.Container != "FLV" || q.Video == "" || q.Height != 360 || !q.Measured {
+			t.Errorf("%+v", q)
+		}
+	}
+	for _, s := range world.Secrets(user) {
+		for _, q := range world.Requests("GET d1--cn-gotcha04.bilivideo.com/*") {
+			if strings.Contains(fmt.Sprint(q.Header, q.Query), s) {
+				t.Error("a media host got a secret")
+			}
+		}
 	}
 }
