@@ -34,6 +34,7 @@ type bench struct {
 	rounds  int
 	stream  time.Duration // length of the prepared stream
 	live    time.Duration // length of the broadcast on the narrow line
+	vod     time.Duration // media of the HLS list
 	dir     string
 	bin     string
 	curl    string
@@ -41,6 +42,24 @@ type bench struct {
 	s3      string // versitygw, "" if there is none
 	rows    [][4]string
 	clients []*rig.Proc
+}
+
+// parts are what -only names. asked: not unless it is asked for.
+var parts = []struct {
+	name  string
+	run   func(*bench, context.Context) error
+	asked bool
+}{
+	{"size", (*bench).size, false}, {"start", (*bench).start, false}, {"pace", (*bench).pace, false}, {"rooms", (*bench).ten, false},
+	{"hlspace", (*bench).hlsPace, false}, {"speed", (*bench).speed, false}, {"hls", (*bench).hlsSpeed, false}, {"line", (*bench).line, false},
+	{"containers", (*bench).containers, true},
+}
+
+func names() (out []string) {
+	for _, p := range parts {
+		out = append(out, p.name)
+	}
+	return out
 }
 
 func main() {
@@ -57,7 +76,8 @@ func run() error {
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds at full speed")
 	flag.DurationVar(&b.stream, "stream", 10*time.Minute, "media that is recorded at full speed in each round")
 	flag.DurationVar(&b.live, "live", 2*time.Minute, "length of the broadcast on the narrow line")
-	only := flag.String("only", "", "one of pace, speed, start, line, size")
+	flag.DurationVar(&b.vod, "vod", 18*time.Minute, "media of the HLS list that is recorded at full speed in each round")
+	only := flag.String("only", "", "one of "+strings.Join(names(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -78,19 +98,16 @@ func run() error {
 	if b.curl == "" {
 		return errors.New("curl is the measure of all things here and is not installed")
 	}
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"size", b.size}, {"start", b.start}, {"pace", b.pace}, {"speed", b.speed}, {"line", b.line}} {
-		if *only != "" && *only != part.name {
+	for _, part := range parts {
+		if *only == "" && part.asked || *only != "" && *only != part.name {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%s …\n", part.name)
-		if err := part.run(ctx); err != nil {
+		if err := part.run(b, ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	fmt.Println("| what | measured | against curl | bound |")
+	fmt.Println("| what | measured | against curl, or what is named | bound |")
 	fmt.Println("|---|---|---|---|")
 	for _, r := range b.rows {
 		fmt.Printf("| %s | %s | %s | %s |\n", r[0], r[1], r[2], r[3])
@@ -287,87 +304,6 @@ func (b *bench) peers() []client {
 	return all
 }
 
-// pace lets all programs record side by side at real pace.
-func (b *bench) pace(ctx context.Context) error {
-	room, err := liveroom.New(liveroom.Config{Bitrate: bitrate})
-	if err != nil {
-		return err
-	}
-	srv, err := room.Listen(ctx)
-	if err != nil {
-		return err
-	}
-	defer srv.Close()
-	room.Start(ctx)
-	peers := b.peers()
-	procs := map[string][]*rig.Proc{}
-	for i := range b.rooms {
-		for _, c := range peers {
-			dir := filepath.Join(b.dir, "pace", c.name, strconv.Itoa(i))
-			p, err := b.launch(c.bin, dir, c.args(srv.URL, filepath.Join(dir, "out.flv"))...)
-			if err != nil {
-				return err
-			}
-			procs[c.name] = append(procs[c.name], p)
-		}
-	}
-	if err := sleep(ctx, 12*time.Second); err != nil {
-		return err
-	}
-	read := func() (map[string][]time.Duration, error) {
-		out := map[string][]time.Duration{}
-		for name, list := range procs {
-			for _, p := range list {
-				d, err := ticks(p.Pid())
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w: %s", name, err, p.Stderr.String())
-				}
-				out[name] = append(out[name], d)
-			}
-		}
-		return out, nil
-	}
-	before, err := read()
-	if err != nil {
-		return err
-	}
-	from := time.Now()
-	if err := sleep(ctx, b.steady); err != nil {
-		return err
-	}
-	after, err := read()
-	if err != nil {
-		return err
-	}
-	wall := time.Since(from)
-	share := map[string]float64{}
-	for name := range procs {
-		var sum time.Duration
-		for i := range after[name] {
-			sum += after[name][i] - before[name][i]
-		}
-		share[name] = 100 * sum.Seconds() / wall.Seconds() / float64(b.rooms)
-	}
-	for _, c := range peers {
-		bound, rss := "", 0.0
-		for _, p := range procs[c.name] {
-			rss = max(rss, peak(p.Pid()))
-		}
-		if c.bin == b.bin {
-			bound = "0.8 x"
-		}
-		b.row(fmt.Sprintf("real pace, 8.19 Mbit/s: %s, CPU of one core per room", c.name),
-			fmt.Sprintf("%.2f %%", share[c.name]), fmt.Sprintf("%.2f x", share[c.name]/share["curl -o"]), bound)
-		if c.bin == b.bin {
-			b.row("real pace: liverec, largest RSS of one room", fmt.Sprintf("%.0f MiB", rss), "", "48 MiB")
-		}
-		for _, p := range procs[c.name] {
-			p.Kill()
-		}
-	}
-	return nil
-}
-
 // source serves a prepared stream as fast as it is taken: once for each round, then 404.
 type source struct {
 	url  string
@@ -515,135 +451,5 @@ func (b *bench) speed(ctx context.Context) error {
 			fmt.Sprintf("%.2f x", median(cost[s.name])/median(cost["curl -T"])), s.bound)
 	}
 	b.row("full speed: liverec record --to s3, largest RSS", fmt.Sprintf("%.0f MiB", rss[sends[2].name]), "", "")
-	return nil
-}
-
-// line measures how long it takes from the end of the stream until the last object is verified, where the line is 1.3
-// times as wide as the stream: for parts of several lengths, and for the two ways that people use today.
-func (b *bench) line(ctx context.Context) error {
-	if b.s3 == "" {
-		return nil
-	}
-	s3, err := rig.RunS3(b.s3, filepath.Join(b.dir, "line-s3"), 0)
-	if err != nil {
-		return err
-	}
-	defer s3.Stop()
-	room, err := liveroom.New(liveroom.Config{Bitrate: bitrate, Duration: b.live})
-	if err != nil {
-		return err
-	}
-	srv, err := room.Listen(ctx)
-	if err != nil {
-		return err
-	}
-	defer srv.Close()
-	room.Start(ctx)
-	end := time.Now().Add(b.live)
-
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	results := map[string]time.Duration{}
-	way := func(name string, run func(p *rig.Proxy, dir string) error) error {
-		proxy, err := rig.NewProxy(s3.Endpoint, nil, 1.3*bitrate)
-		if err != nil {
-			return err
-		}
-		dir := filepath.Join(b.dir, "line", name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer proxy.Close()
-			err := run(proxy, dir)
-			var last time.Time
-			for _, c := range proxy.Calls() {
-				if strings.HasSuffix(c.Key, ".flv") && c.Done.After(last) {
-					last = c.Done
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			}
-			results[name] = last.Sub(end)
-		})
-		return nil
-	}
-	put := func(proxy *rig.Proxy, dir, file, key string) error {
-		p, err := rig.Run{Bin: b.curl, Dir: dir, Args: []string{"-sS", "-f", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "AK:" + rig.Secret,
-			"-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-T", file, proxy.URL + "/" + rig.Bucket + "/" + key}}.StartProcess()
-		if err != nil {
-			return err
-		}
-		return wait(ctx, p, b.live*3)
-	}
-	lengths := []time.Duration{15 * time.Second, 45 * time.Second, 15 * time.Minute}
-	for _, length := range lengths {
-		if err := way("liverec "+length.String(), func(proxy *rig.Proxy, dir string) error {
-			p, err := rig.Run{Bin: b.bin, Dir: dir, Args: []string{"record", srv.URL, "--once", "--segment", length.String(), "--to", s3.Dest(length.String(), proxy.URL)}}.StartProcess()
-			if err != nil {
-				return err
-			}
-			return wait(ctx, p, b.live*3)
-		}); err != nil {
-			return err
-		}
-	}
-	if err := way("serial", func(proxy *rig.Proxy, dir string) error {
-		p, err := rig.Run{Bin: b.curl, Dir: dir, Args: []string{"-sS", "-o", "out.flv", srv.URL}}.StartProcess()
-		if err != nil {
-			return err
-		}
-		if err := wait(ctx, p, b.live*2); err != nil {
-			return err
-		}
-		return put(proxy, dir, "out.flv", "serial.flv")
-	}); err != nil {
-		return err
-	}
-	if b.ffmpeg != "" {
-		if err := way("closed", func(proxy *rig.Proxy, dir string) error {
-			p, err := rig.Run{Bin: b.ffmpeg, Dir: dir, Args: []string{"-v", "error", "-i", srv.URL, "-c", "copy", "-f", "segment", "-segment_time", "30", "-reset_timestamps", "1", "out%04d.flv"}}.StartProcess()
-			if err != nil {
-				return err
-			}
-			for i := 0; ; i++ {
-				name, next := fmt.Sprintf("out%04d.flv", i), filepath.Join(dir, fmt.Sprintf("out%04d.flv", i+1))
-				for p.Alive() {
-					if _, err := os.Stat(next); err == nil {
-						break
-					}
-					if err := sleep(ctx, 100*time.Millisecond); err != nil {
-						return err
-					}
-				}
-				if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-					return nil
-				}
-				if err := put(proxy, dir, name, "closed/"+name); err != nil {
-					return err
-				}
-			}
-		}); err != nil {
-			return err
-		}
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	share := func(d time.Duration) string {
-		return fmt.Sprintf("%.1f s (%.0f %% of the broadcast)", d.Seconds(), 100*d.Seconds()/b.live.Seconds())
-	}
-	for _, length := range lengths {
-		b.row("end of the stream to the last object verified, line of 1.3 x: liverec, parts of "+length.String(), share(results["liverec "+length.String()]), "", "5 s")
-	}
-	b.row("the same: record, then upload", share(results["serial"]), "", "")
-	if b.ffmpeg != "" {
-		b.row("the same: closed files of 30 s, one by one", share(results["closed"]), "", "")
-	}
 	return nil
 }
