@@ -302,10 +302,6 @@ func TestCouldNotAsk(t *testing.T) {
 			}
 		})
 	}
-	// Keys that were changed meanwhile are asked for again, once.
-	r, _ := room(t, bilitest.LiveRoom{}, liveroom.Config{})
-	res := resolver(t, site(t), bilibili.Config{URL: address(r)})
-	resolve(t, res).Source.Close()
 }
 
 // The platform's word ends a broadcast, however the connection ended; a connection that ended does not.
