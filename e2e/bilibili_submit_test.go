@@ -1,0 +1,218 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/liverec/liverec/e2e/rig"
+	"github.com/liverec/liverec/pkg/bilibili/bilitest"
+	"github.com/liverec/liverec/pkg/liveroom"
+)
+
+// bilibiliStudio runs a stand-in for Bilibili with uploads and submissions, and one account whose cookie file lies in
+// dir.
+func bilibiliStudio(t *testing.T, dir string) (*bilitest.Server, *bilitest.Studio, *bilitest.User) {
+	t.Helper()
+	s, err := bilitest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	studio := bilitest.NewStudio(s)
+	u := s.AddUser("alice")
+	if err := os.WriteFile(filepath.Join(dir, "cookies.json"), s.CookieFile(u), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s, studio, u
+}
+
+// partsOf are the numbers of the parts that a submission shows, by their titles.
+func partsOf(a bilitest.Archive) []string {
+	var out []string
+	for _, title := range a.Titles {
+		out = append(out, strings.SplitN(title, " ", 2)[0])
+	}
+	return out
+}
+
+// noSecretsOf fails the test if a secret of the account stands in the output or in a file other than the cookie file and
+// the ledger.
+func noSecretsOf(t *testing.T, s *bilitest.Server, u *bilitest.User, p *rig.Proc) {
+	t.Helper()
+	for _, secret := range s.Secrets(u) {
+		if strings.Contains(p.Stdout.String()+p.Stderr.String(), secret) {
+			t.Error("TestI10: a secret of the account stands in the output")
+		}
+	}
+	if strings.Contains(p.Stdout.String()+p.Stderr.String(), "uip=") {
+		t.Error("TestI10: the auth of an upload stands in the output")
+	}
+}
+
+// A broadcast of four parts becomes one submission with four parts in order; each leaves the disk as soon as its
+// transcode is through, and the whole is complete within 10 s of the end.
+func TestBilibiliSubmission(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, user := bilibiliStudio(t, dir)
+	studio.Turn(func(k *bilitest.Knobs) { k.First, k.Second = time.Second, time.Second })
+	room, url := live(t, liveroom.Config{Duration: 38 * time.Second, Bitrate: 2_000_000})
+	run := liverec(dir, "record", url, "--once", "--segment", "10s", "--keep", "0s", "--title", "{room} live", "--limit-rate", "2.6M",
+		"--to", "bilibili:?cookies=cookies.json&tid=171&tag=live,{room}&private=1&interval=1s")
+	run.Env = world.Env()
+	p := run.Start(t)
+	recording(t, room, 1)
+	rig.Until(t, 60*time.Second, "the first part is submitted while the room is live", func() bool { return len(studio.Archives()) == 1 })
+	if !p.Alive() {
+		t.Error("the submission came after the end")
+	}
+	rig.Until(t, 60*time.Second, "the broadcast ends", func() bool { return !room.Live() })
+	ended := time.Now()
+	rig.Until(t, 60*time.Second, "all four parts are listed", func() bool { return len(studio.Archives()[0].Files) == 4 })
+	took := time.Since(ended)
+	t.Logf("complete %v after the end", took)
+	if took > 10*time.Second {
+		t.Errorf("complete %v after the end", took)
+	}
+	p.Ends(t, 60*time.Second, 0)
+	all := studio.Archives()
+	if len(all) != 1 || fmt.Sprint(partsOf(all[0])) != "[P1 P2 P3 P4]" || !all[0].Private {
+		t.Fatalf("%+v", all)
+	}
+	if !strings.HasSuffix(all[0].Title, " live") {
+		t.Errorf("title %q", all[0].Title)
+	}
+	rig.Empty(t, filepath.Join(dir, "liverec-data"))
+	for _, o := range studio.Objects() {
+		for n, times := range o.Puts {
+			if times != 1 {
+				t.Errorf("chunk %d of %s was sent %d times", n, o.Name, times)
+			}
+		}
+	}
+	if s := world.Strays(); len(s) > 0 {
+		t.Errorf("asked for %v", s)
+	}
+	noSecretsOf(t, world, user, p)
+}
+
+// A kill in the middle, and the same submission goes on: no second one, no second preupload for a part that was begun,
+// no chunk twice but what was in flight.
+func TestBilibiliSubmissionAfterAKill(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	studio.Turn(func(k *bilitest.Knobs) { k.Chunk = 256 << 10 })
+	room, url := live(t, liveroom.Config{Duration: 40 * time.Second, Bitrate: 2_000_000})
+	to := "bilibili:?cookies=cookies.json&interval=1s"
+	run := liverec(dir, "record", url, "--once", "--segment", "8s", "--keep", "0s", "--to", to)
+	run.Env = world.Env()
+	first := run.Start(t)
+	rig.Until(t, 60*time.Second, "the first part is submitted", func() bool { return len(studio.Archives()) == 1 })
+	first.Kill()
+	second := run.Start(t)
+	rig.Until(t, 60*time.Second, "more is added", func() bool { return len(studio.Archives()[0].Files) >= 2 })
+	second.Signal(syscall.SIGKILL)
+	second.Kill()
+	third := run.Start(t)
+	third.Ends(t, 90*time.Second, 0)
+	if room.Live() {
+		t.Error("it ended before the room")
+	}
+	all := studio.Archives()
+	if len(all) != 1 {
+		t.Fatalf("%d submissions", len(all))
+	}
+	got := partsOf(all[0])
+	for i, part := range got {
+		if part != fmt.Sprintf("P%d", i+1) {
+			t.Errorf("shows %v", got)
+			break
+		}
+	}
+	twice := 0
+	for _, o := range studio.Objects() {
+		for _, times := range o.Puts {
+			if times > 1 {
+				twice++
+			}
+		}
+	}
+	if twice > 6 { // three in flight at each kill
+		t.Errorf("%d chunks were sent twice after two kills", twice)
+	}
+	rig.Empty(t, filepath.Join(dir, "liverec-data"))
+}
+
+// A dead login is refused before anything is recorded, with the target and the cure, on one to three lines.
+func TestBilibiliDeadLogin(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, _, user := bilibiliStudio(t, dir)
+	world.Expire(user)
+	_, url := live(t, liveroom.Config{Duration: 20 * time.Second})
+	for _, to := range []string{"bilibili:?cookies=cookies.json", "bilibili:?cookies=nowhere.json"} {
+		run := liverec(dir, "record", url, "--once", "--to", to)
+		run.Env = world.Env()
+		p := run.Start(t)
+		p.Ends(t, 20*time.Second, 1)
+		said := p.Stderr.String()
+		if !strings.Contains(said, "liverec login bilibili") || !strings.Contains(said, strings.TrimPrefix(to, "bilibili:?cookies=")) || strings.Count(said, "\n") > 3 {
+			t.Errorf("%s: %s", to, said)
+		}
+	}
+}
+
+// The real biliup logs in by cookie, uploads and appends on the stand-in: what it refuses and takes is not only our own
+// idea.
+func TestBiliupOnTheStandIn(t *testing.T) {
+	t.Parallel()
+	bin := rig.FindTool("biliup")
+	if bin == "" {
+		t.Skip("biliup is not installed")
+	}
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	for i, name := range []string{"one.flv", "two.flv", "three.flv"} {
+		if err := os.WriteFile(filepath.Join(dir, name), bilitest.TestPart(60, 3<<20+i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	biliup := func(args ...string) string {
+		t.Helper()
+		p := rig.Run{Bin: bin, Dir: dir, Env: world.Env(), Args: append([]string{"--user-cookie", "cookies.json"}, args...)}.Start(t)
+		p.Ends(t, 60*time.Second, 0)
+		return p.Stdout.String() + p.Stderr.String()
+	}
+	for _, way := range []string{"web", "app"} {
+		before := len(studio.Archives())
+		biliup("upload", "--submit", way, "--tid", "171", "--tag", "live", "--title", "by biliup "+way, "one.flv", "two.flv")
+		all := studio.Archives()
+		if len(all) != before+1 || len(all[before].Files) != 2 {
+			t.Fatalf("%s: %+v", way, all)
+		}
+		biliup("append", "--submit", way, "--vid", all[before].BVID, "three.flv")
+		a := studio.Archives()[before]
+		if len(a.Files) != 3 || !slices.Equal(a.Files[:2], all[before].Files) || !regexp.MustCompile(`three`).MatchString(a.Titles[2]) {
+			t.Errorf("%s: %+v", way, a)
+		}
+		if a.Title != "by biliup "+way {
+			t.Errorf("%s: title %q", way, a.Title)
+		}
+	}
+	for _, o := range studio.Objects() {
+		if o.Data == nil {
+			t.Errorf("%s was not completed", o.Name)
+		}
+	}
+	if s := world.Strays(); len(s) > 0 {
+		t.Errorf("asked for %v", s)
+	}
+}
