@@ -96,7 +96,14 @@ type Resolver struct {
 	room   int64     // the long number; 0: not known yet
 	live   time.Time // when a stream was opened last, or ended
 	truer  *place    // the address of a stream that the platform had not encoded again
+	last   *opened   // the newest stream that was opened
 	hinted bool
+}
+
+// opened is a stream with what was known when it was opened.
+type opened struct {
+	candidate
+	played
 }
 
 var _ recorder.Resolver = (*Resolver)(nil)
@@ -147,6 +154,12 @@ func (r *Resolver) note(a About) {
 // whatever says that the platform does not talk to us, or not about this room to us, is Blocked.
 func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, error) {
 	live, err := r.resolve(ctx)
+	if err != nil {
+		if src := r.reopen(ctx); src != nil {
+			a := r.About()
+			return recorder.Live{Presence: recorder.OnAir, Streamer: a.Streamer, Title: a.Title, Source: src}, nil
+		}
+	}
 	if b, ok := errors.AsType[*BlockedError](err); ok {
 		return recorder.Live{Presence: recorder.Blocked, Why: b.Why + ", not asked again before " + b.Until.Format("15:04:05")}, nil
 	}
@@ -211,6 +224,20 @@ func (r *Resolver) resolve(ctx context.Context) (recorder.Live, error) {
 	return live, nil
 }
 
+// reopen connects to where the stream came from until a moment ago, without asking the platform: an address holds for an
+// hour, so that a connection which broke is not lost only because nobody could be asked meanwhile. Nil: it cannot be.
+func (r *Resolver) reopen(ctx context.Context) recorder.Source {
+	if r.last == nil || time.Since(r.live) > lately || r.last.expires.Before(time.Now().Add(10*time.Second)) || ctx.Err() != nil {
+		return nil
+	}
+	src, err := r.open(ctx, r.last.candidate)
+	if err != nil {
+		return nil // what the platform said, or did not say, is the better word
+	}
+	r.cfg.Log.Warn().Str("host", r.last.at).Msg("bilibili cannot be asked; its last address of the stream still holds, going on there")
+	return r.wrap(src, r.last.candidate, r.last.played)
+}
+
 // silent reports whether nothing is being sent, by the platform's own word.
 func silent(s Status, shut string, locked bool) (yes bool, why string) {
 	switch {
@@ -267,6 +294,7 @@ func (r *Resolver) connect(ctx context.Context, p played) (recorder.Source, erro
 					r.truer = &at
 				}
 			}
+			r.last = &opened{c, p}
 			return r.wrap(src, c, p), nil
 		}
 		r.cfg.Log.Debug().Err(err).Str("host", c.at).Str("form", c.form.String()).Msg("this host does not send the stream")

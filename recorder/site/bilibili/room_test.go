@@ -428,3 +428,28 @@ func TestKeepsTheOriginal(t *testing.T) {
 		t.Errorf("it stayed with %s", p)
 	}
 }
+
+// A connection that breaks while the platform refuses to talk to us is made again at the old address, as long as that holds
+// and anything is sent there.
+func TestGoesOnWhileBlocked(t *testing.T) {
+	r, lr := room(t, bilitest.LiveRoom{Title: "a"}, liveroom.Config{Fault: func(int) liveroom.Fault {
+		return liveroom.Fault{Events: []liveroom.Event{{Tags: 60, End: liveroom.Broken}}}
+	}})
+	res := resolver(t, site(t), bilibili.Config{URL: address(r)})
+	live := resolve(t, res)
+	defer world.NoFaults()
+	world.Fault("* api.live.bilibili.com/*", bilitest.Fault{Code: -412, Times: -1})
+	for range 2 {
+		if n, err := pull(t, live.Source, 0); n == 0 || errors.Is(err, io.EOF) {
+			t.Errorf("%d packets, %v", n, err)
+		}
+		if live = resolve(t, res); live.Presence != recorder.OnAir || live.Title != "a" {
+			t.Fatalf("%+v", live)
+		}
+	}
+	live.Source.Close()
+	lr.End() // now it answers 404, which is not the platform's word for the room
+	if live = resolve(t, res); live.Presence != recorder.Blocked {
+		t.Errorf("%+v", live)
+	}
+}
