@@ -20,12 +20,11 @@ import (
 // process, so that a test needs one of its own.
 const childVar = "LIVEREC_TEST_CHILD"
 
-func TestChild(t *testing.T) {
-	args, ok := os.LookupEnv(childVar)
-	if !ok {
-		t.Skip("it is the child of other tests")
+func TestMain(m *testing.M) {
+	if args, ok := os.LookupEnv(childVar); ok {
+		os.Exit(Main(strings.Split(args, "\n"), os.Stdin, os.Stdout, os.Stderr))
 	}
-	os.Exit(Main(strings.Split(args, "\n"), os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(m.Run())
 }
 
 // child starts liverec in a folder, behind the stand-in.
@@ -37,7 +36,7 @@ func child(t *testing.T, s *bilitest.Server, dir string, env []string, args ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd = exec.CommandContext(ctx, exe, "-test.run=^TestChild$")
+	cmd = exec.CommandContext(ctx, exe)
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), s.Env()...), childVar+"="+strings.Join(append([]string{"liverec"}, args...), "\n"))
 	cmd.Env = append(cmd.Env, env...)
@@ -67,7 +66,7 @@ const codeFits = "POST passport.bilibili.com/x/passport-tv-login/qrcode/auth_cod
 
 func TestLoginBilibili(t *testing.T) {
 	t.Parallel()
-	s, err := bilitest.New()
+	s, err := bilitest.In(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +134,7 @@ func TestLoginBilibiliFails(t *testing.T) {
 		{"a stop", nil, true, "stopped; nothing was written"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := bilitest.New()
+			s, err := bilitest.In(t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}

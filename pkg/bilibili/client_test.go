@@ -48,7 +48,7 @@ func client(s *bilitest.Server, a *bilibili.Account) *bilibili.Client {
 const nav = "https://api.bilibili.com/x/web-interface/nav"
 
 func TestCheckOverSockets(t *testing.T) {
-	s, err := bilitest.New()
+	s, err := bilitest.In(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

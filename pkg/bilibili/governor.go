@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -43,6 +44,8 @@ type Governor struct {
 	turn  chan struct{} // full while somebody uses what is below
 	alone bool          // the file beside the cookie file cannot be used
 	own   paceState     // instead of it
+
+	warned sync.Once
 }
 
 // Hold is a refusal that is being waited out.
@@ -335,7 +338,9 @@ func (g *Governor) with(ctx context.Context, f func(s *paceState, now time.Time)
 }
 
 func (g *Governor) unshared(err error) {
-	g.log.Warn().Err(err).Msg("the pace of the Bilibili account cannot be shared with other processes: the folder of the cookie file should be writable")
+	g.warned.Do(func() {
+		g.log.Warn().Err(err).Msg("the pace of the Bilibili account cannot be shared with other processes: the folder of the cookie file should be writable")
+	})
 }
 
 // openPace opens the state file and takes its flock, which goes with the descriptor. It is held for moments only.

@@ -54,8 +54,11 @@ func (c *Client) Renew(ctx context.Context) (renewed bool, err error) {
 		return false, err
 	}
 	l, err := c.account.lock(ctx)
+	if err != nil && ctx.Err() != nil {
+		return false, &failure.Error{Op: "renew the login", Err: ctx.Err()}
+	}
 	if err != nil {
-		return false, &failure.Error{Op: "renew the login", Err: err, Hint: "The folder of the cookie file must be writable, or the login ends " + day(cred.Expires()) + "."}
+		return false, &failure.Error{Op: "renew the login", Kind: failure.NeedsHuman, Err: err, Hint: "The folder of the cookie file must be writable, or the login ends " + day(cred.Expires()) + "."}
 	}
 	defer l.release()
 	if now := c.account.Credentials(); !now.same(cred) {
@@ -160,6 +163,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return nil
 		}
 		k.tell(who, err)
+		if cred := k.client.credentials(); err == nil && !cred.Renewable() && !cred.Expires().IsZero() && time.Until(cred.Expires()) < renewBefore {
+			k.log.Warn().Time("until", cred.Expires()).Str("hint", loginHint(k.client.path())).Msg("the Bilibili login ends soon and cannot be renewed")
+		}
 		wait := checkEvery
 		if err != nil {
 			k.log.Warn().Err(err).Str("hint", failure.Hint(err)).Msg("the Bilibili login cannot be used or renewed")

@@ -215,7 +215,7 @@ func TestRenewalFails(t *testing.T) {
 			if err := os.Mkdir(a.Path()+".lock", 0o700); err != nil {
 				panic(err)
 			}
-		}, failure.Transient, true},
+		}, failure.NeedsHuman, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := bilitest.Unplugged()
@@ -326,6 +326,33 @@ func TestKeeper(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+// Cookies of a browser end: said before, day by day.
+func TestKeeperSaysThatALoginEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bilitest.Unplugged()
+		u := s.AddUser("alice")
+		c, err := bilibili.Parse(s.CookieFile(u))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "cookies.txt")
+		save(t, path, []byte(c.Cookie().Reveal()))
+		a, err := bilibili.OpenAccount(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log strings.Builder
+		ctx, cancel := context.WithTimeout(t.Context(), 175*24*time.Hour)
+		defer cancel()
+		if err := client(s, a).Keeper(zerolog.New(&log), nil).Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "ends soon"); n < 4 || n > 6 || strings.Contains(log.String(), c.Cookie().Reveal()) {
+			t.Errorf("said %d times in the last five days:\n%s", n, log.String())
+		}
 	})
 }
 

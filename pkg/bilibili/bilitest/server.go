@@ -45,17 +45,23 @@ type Server struct {
 	people
 }
 
-// New starts a stand-in with passport, api and nav in place. Close ends it.
+// New starts a stand-in as In does, in a folder of its own.
 func New() (*Server, error) {
+	dir, err := os.MkdirTemp("", "bilitest-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the certificate: %w", err)
+	}
+	return In(dir)
+}
+
+// In starts a stand-in with passport, api and nav in place. Its certificate lies in the folder dir. Close ends it.
+func In(dir string) (*Server, error) {
 	s := Unplugged()
 	ca, err := newAuthority()
 	if err != nil {
 		return nil, err
 	}
-	s.ca = ca
-	if s.folder, err = os.MkdirTemp("", "bilitest-"); err != nil {
-		return nil, fmt.Errorf("make a folder for the certificate: %w", err)
-	}
+	s.ca, s.folder = ca, dir
 	if err := os.WriteFile(s.CertFile(), ca.pem, 0o644); err != nil {
 		return nil, fmt.Errorf("write the certificate: %w", err)
 	}
@@ -88,8 +94,6 @@ func (s *Server) Close() {
 	_ = s.front.Close()
 	_ = s.tunnel.Close()
 	s.wg.Wait()
-	// The folder of the certificate is a temporary one: its content is emptied, the system clears it away.
-	_ = os.Truncate(s.CertFile(), 0)
 }
 
 // CertFile is the certificate of the stand-in's authority, PEM.

@@ -14,7 +14,7 @@ import (
 
 func start(t *testing.T) *bilitest.Server {
 	t.Helper()
-	s, err := bilitest.New()
+	s, err := bilitest.In(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
