@@ -105,6 +105,33 @@ func (a *Account) Credentials() *Credentials {
 	return a.cred
 }
 
+// renewalTime is how long a refused call waits for a renewal that may be under way.
+const renewalTime = 5 * time.Second
+
+// changed reports whether there are other credentials than those that were refused. The service kills the old ones
+// before anybody has the new ones: while somebody holds the lock, they are waited for.
+func (a *Account) changed(ctx context.Context, refused *Credentials) bool {
+	for end := time.Now().Add(renewalTime); ; {
+		busy := a.locked()
+		if !a.Credentials().same(refused) {
+			return true
+		}
+		if !busy || !time.Now().Before(end) || !backoff.Sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
+}
+
+// locked reports whether somebody holds the lock of the account.
+func (a *Account) locked() bool {
+	f, err := os.Open(a.path + ".lock")
+	if err != nil {
+		return false // nobody has ever held it
+	}
+	defer f.Close() // and with it what was taken to ask
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
 // Mode is the file's mode; anything but 0600 lets others read the login.
 func (a *Account) Mode() (fs.FileMode, error) {
 	fi, err := os.Stat(a.path)

@@ -67,6 +67,8 @@ type Call struct {
 	Shape   Shape         //
 	Timeout time.Duration // of one attempt, body included; default 15 s
 	Limit   int64         // of the answer, bytes; default 4 MiB
+
+	once bool // the call is the renewal itself: nothing repairs it
 }
 
 const (
@@ -189,7 +191,7 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 		}
 		refusal.Message = cred.mask(refusal.Message)
 		c.log.Debug().Str("op", call.Op).Int("status", a.Status).Int64("code", refusal.Code).Str("message", refusal.Message).Msg("refused")
-		if first && c.repaired(ctx, call, cred, refusal.Code, asked) {
+		if first && !call.once && c.repaired(ctx, call, cred, refusal.Code, asked) {
 			continue
 		}
 		e := trouble(call.Op, refusal, c.path())
@@ -204,7 +206,7 @@ func (c *Client) Do(ctx context.Context, call Call, out any) error {
 func (c *Client) repaired(ctx context.Context, call Call, cred *Credentials, code int64, asked time.Time) bool {
 	switch {
 	case cred != nil && (code == -101 || code == -111 || code == -663):
-		return !c.account.Credentials().same(cred)
+		return c.account.changed(ctx, cred)
 	case call.WBI && code == -352:
 		return c.web.renew(ctx, c, asked)
 	}

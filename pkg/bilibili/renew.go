@@ -70,7 +70,7 @@ func (c *Client) Renew(ctx context.Context) (renewed bool, err error) {
 	// Once the service has answered, the old credentials are dead: nothing may take the answer away from us.
 	var g grant
 	err = c.Do(context.WithoutCancel(ctx), Call{
-		Op: "renew the login", URL: refreshURL, As: App, Key: key, Timeout: 20 * time.Second,
+		Op: "renew the login", URL: refreshURL, As: App, Key: key, Timeout: 20 * time.Second, once: true,
 		Form: url.Values{"actionKey": {"appkey"}, "refresh_token": {cred.refresh.Reveal()}},
 	}, &g)
 	if err != nil {

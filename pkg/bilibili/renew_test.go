@@ -176,6 +176,49 @@ func TestOneRenews(t *testing.T) {
 	})
 }
 
+// Between the moment in which the service has renewed a login and the one in which the file says so, the old one is
+// refused: whoever asks then waits for the new one.
+func TestRefusedDuringARenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bilitest.Unplugged()
+		u, a := login(t, s)
+		s.WantsRenewal(200 * 24 * time.Hour)
+		s.Fault(refreshFits, bilitest.Fault{Late: 2 * time.Second})
+		other, err := bilibili.OpenAccount(a.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if renewed, err := client(s, a).Renew(t.Context()); !renewed || err != nil {
+				t.Error(renewed, err)
+			}
+		})
+		time.Sleep(time.Second)
+		for _, asking := range []*bilibili.Account{a, other} {
+			wg.Go(func() {
+				if _, err := client(s, asking).Check(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		// A login that is dead is said to be so at once, or soon where somebody holds the lock.
+		s.Expire(u)
+		begun := time.Now()
+		if _, err := client(s, a).Check(t.Context()); bilibili.CodeOf(err) != -101 || time.Since(begun) > 0 {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+		err = a.Governor(bilibili.Pace{}, zerolog.Nop()).Write(t.Context(), func(ctx context.Context) error {
+			_, err := client(s, a).Check(ctx)
+			return err
+		})
+		if bilibili.CodeOf(err) != -101 || time.Since(begun) > 10*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begun))
+		}
+	})
+}
+
 // A stop in the middle of a renewal does not lose its answer.
 func TestRenewalIsFinishedDespiteAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

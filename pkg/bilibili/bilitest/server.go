@@ -240,6 +240,7 @@ type Fault struct {
 	Hang  bool          // no answer until the client goes away
 	Cut   bool          // the connection breaks before anything was done
 	Lose  bool          // everything is done, then the connection breaks instead of the answer
+	Late  time.Duration // everything is done, then the answer takes so long
 	// Instead of the real answer, and without doing anything:
 	Status  int    // an HTTP status, with Body
 	Code    int64  // an envelope with this code and Message
@@ -377,6 +378,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.Lose:
 		s.mux.ServeHTTP(&lost{header: http.Header{}}, r)
 		panic(http.ErrAbortHandler)
+	case f.Late > 0:
+		a := &answer{header: http.Header{}}
+		s.mux.ServeHTTP(a, r)
+		if !wait(r.Context(), f.Late) {
+			panic(http.ErrAbortHandler)
+		}
+		for name, v := range a.header {
+			w.Header()[name] = v
+		}
+		a.WriteHeader(http.StatusOK) // if nobody has
+		w.WriteHeader(a.status)
+		_, _ = io.WriteString(w, a.body.String()) // the client went away: nobody is left to tell
 	case f.Code != 0, f.Data != nil:
 		_, _ = io.Copy(io.Discard, r.Body)
 		for name, v := range f.Header {
