@@ -180,6 +180,9 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, liveroom.Config{Duration: 13 * time.Second})
 		r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 5*time.Second, true, 20*time.Second, kind
+		if kind == recorder.ContainerFLV {
+			r.cfg.Container = recorder.ContainerAuto // what it is for this room
+		}
 		r.room.Start(t.Context())
 		owed := map[uint64]bool{}
 		safe := map[string][]byte{} // what was durable at a death, from the head on
@@ -225,6 +228,11 @@ func crashes(t *testing.T, kind recorder.Container, power bool, pause time.Durat
 			}
 		}
 		once(t, numbers)
+		for _, name := range ss[0].Begun {
+			if filepath.Ext(name) != "."+string(kind) {
+				t.Errorf("%s: %s was begun", what, name)
+			}
+		}
 		for name, was := range safe {
 			if b, err := os.ReadFile(filepath.Join(r.path, name)); err != nil || !bytes.Contains(b, was) {
 				t.Errorf("%s: %d bytes of %s that were durable are not there any more: %v", what, len(was), name, err)
@@ -322,6 +330,56 @@ func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 					t.Fatalf("at steps %d and %d, seed %d", a, b, seed)
 				}
 			}
+		})
+	}
+}
+
+// A process dies before the first note of a part is in the ledger. What the next one knows of that part comes from the
+// file, and it goes on in it as in any other: with frames that it knows, and with parts of the same kind.
+func TestI3_DeathBeforeTheNoteOfAPart(t *testing.T) {
+	for _, kind := range []recorder.Container{recorder.ContainerAuto, recorder.ContainerMP4, recorder.ContainerTS} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{Duration: 20 * time.Second})
+				r.cfg.Segment, r.cfg.Once, r.cfg.Grace, r.cfg.Container = 5*time.Second, true, 20*time.Second, kind
+				r.room.Start(t.Context())
+				k := newKiller(0)
+				r.open(k.hook)
+				begun := 0
+				r.journal.Fail = func(_ context.Context, method string) error {
+					switch {
+					case method == "Begin":
+						begun++
+					case method == "Extend" && begun > 1:
+						return errors.New("the ledger is busy")
+					}
+					return k.try(method)
+				}
+				r.start()
+				time.Sleep(7 * time.Second)
+				k.kill()
+				synctest.Wait()
+				r.stop()
+				<-r.done // what it still tries goes nowhere
+				r.open(nil)
+				r.journal.Fail = nil
+				r.start()
+				r.wait()
+				s := r.session()
+				numbers := r.check(s)
+				once(t, numbers)
+				if missing, told := holes(s, numbers); missing < 3*time.Second || (missing-told).Abs() > 100*time.Millisecond {
+					t.Errorf("%v are missing, %v are said to be: parts %v, gaps %v", missing, told, s.Segments(), s.Gaps)
+				}
+				if err := s.Account.Check(); err != nil || s.Account.Written != total(s.Segments()) {
+					t.Errorf("account %+v: %v", s.Account, err)
+				}
+				for _, name := range s.Begun {
+					if filepath.Ext(name) != filepath.Ext(s.Begun[0]) {
+						t.Errorf("%s was begun after %s", name, s.Begun[0])
+					}
+				}
+			})
 		})
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -122,9 +124,10 @@ func hasMedia(dir *durable.Dir, seg segment.Segment, n note) (found, renamed, ab
 	return s.Video.Frames+s.Audio.Frames > 0 && ms(last-first) >= stub, false, false, nil
 }
 
-// settle brings everything of a session to its end that a crash left unsealed, but for the part that can be gone on
-// with, which is returned. next is the number of the next part to begin.
-func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segment.Segment, next uint32, losses []loss, err error) {
+// tidy brings everything of a session to its end that a crash left unsealed, but for the part that can be gone on
+// with, which is returned. next is the number of the next part to begin, now the note with what was found in the parts.
+// losses are those that are not in it.
+func (s *Segmenter) tidy(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segment.Segment, next uint32, losses []loss, now note, err error) {
 	parts := leftovers(e)
 	next = max(e.NextSeq, 1)
 	// From the end: what was begun and has no frame is taken back (K1), its number is used again.
@@ -132,7 +135,7 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 		last := parts[len(parts)-1]
 		found, renamed, _, err := hasMedia(deps.Dir, last, n)
 		if err != nil {
-			return nil, 0, nil, err
+			return nil, 0, nil, n, err
 		}
 		if found {
 			if !renamed && !(n.Seq == last.ID.Seq && n.Closed != segment.CutNone) {
@@ -142,10 +145,10 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 			break
 		}
 		if err := deps.Dir.Remove(last.Path + segment.PartSuffix); err != nil {
-			return nil, 0, nil, err
+			return nil, 0, nil, n, err
 		}
 		if err := deps.Journal.Void(ctx, last.ID); err != nil {
-			return nil, 0, nil, fmt.Errorf("void %s: %w", last.ID, err)
+			return nil, 0, nil, n, fmt.Errorf("void %s: %w", last.ID, err)
 		}
 		deps.Log.Info().Str("session", string(last.ID.Session)).Uint32("seq", last.ID.Seq).Msg("recovery: empty segment taken back")
 		next = last.ID.Seq
@@ -156,19 +159,88 @@ func settle(ctx context.Context, deps Deps, e segment.Entry, n note) (open *segm
 		if i+1 < len(parts) {
 			later = &parts[i+1]
 		}
-		l, err := settleOne(ctx, deps, seg, causeOf(deps.Dir, seg, later, n), n)
-		if err != nil {
-			return nil, 0, nil, err
+		cause, kept := causeOf(deps.Dir, seg, later, n), false
+		keep := func(done segment.Segment, l loss) error {
+			behind := n.Seq <= seg.ID.Seq || n.Seq >= next && open == nil // what it was of was taken back
+			if n.Version == 0 || !behind {
+				return nil
+			}
+			was, ok := s.took(n, done, cause, l)
+			if !ok {
+				return nil
+			}
+			n, kept = was, true
+			return deps.Journal.Extend(ctx, seg.ID, segment.Extent{Durable: seg.Size, Duration: seg.Duration, VideoFrames: seg.VideoFrames,
+				AudioFrames: seg.AudioFrames, At: e.Session.Heard, State: n.encode()})
 		}
-		if l.frames > 0 {
+		l, err := settleOne(ctx, deps, seg, cause, n, keep)
+		if err != nil {
+			return nil, 0, nil, n, err
+		}
+		if l.frames > 0 && !kept {
 			losses = append(losses, l)
 		}
 	}
-	return open, next, losses, nil
+	return open, next, losses, n, nil
 }
 
-// settleOne finishes and seals one part. What it lost is told before.
-func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note) (loss, error) {
+// took is the note behind a part that a crash left unsealed: everything of the part is in it, so that a next process
+// needs neither the part, which may be away by then, nor to do again what was done here. ok is false if the part cannot
+// be read.
+func (s *Segmenter) took(n note, done segment.Segment, cause segment.Cause, l loss) (now note, ok bool) {
+	seq := done.ID.Seq
+	now = n
+	if n.Seq > seq { // of a part that was taken back: it knows all of this one, but not where it began
+		now.Seq, now.Base, now.Size, now.Frames, now.Content, now.File, now.Closed = seq, 0, math.MaxInt64, 0, 0, noteFile{}, segment.CutNone
+	}
+	m, ok := s.reread(seq, now)
+	if !ok {
+		return n, false
+	}
+	if n.Seq > seq {
+		if end, ok := n.Ends[seq]; ok {
+			m.base = max(n.Repair.Last[0], n.Repair.Last[1]) - lastOf(m.tail) - (end.Place - done.Duration.Milliseconds())
+		}
+		for i := range m.tail {
+			m.tail[i].Out += m.base
+		}
+	}
+	rep := restoreJoiner(s, n.Repair, m.tail)
+	now.Repair = rep.State()
+	now.Repair.Digests = rep.Digests()
+	if now.Seq != seq || now.Closed == segment.CutNone {
+		now.Seq, now.Head, now.Base, now.Size, now.Frames, now.Content, now.File = seq, done.Head, m.base, m.end, m.frames, m.container.content(), m.container.about()
+		if now.File.Container != "" {
+			now.File.Exact = m.exact
+		}
+		now.Closed, now.Place = cause, done.Duration.Milliseconds()
+		if end, ok := n.Ends[seq]; ok {
+			now.Place = end.Place
+		}
+	}
+	if l.frames > 0 {
+		now.Adjust.Written -= l.frames
+		now.Adjust.Dropped += l.frames
+		now.Gaps, now.GapTime, now.Gap = n.Gaps+1, n.GapTime+l.gap.Length.Milliseconds(), l.gap
+		now.Ends = maps.Clone(n.Ends)
+		end := now.Ends[seq]
+		end.Frames = done.VideoFrames + done.AudioFrames
+		now.Ends[seq] = end
+	}
+	return now, true
+}
+
+// lastOf is the highest output time in a tail.
+func lastOf(tail []repair.TailTag) int64 {
+	last := int64(0)
+	for _, x := range tail {
+		last = max(last, x.Out)
+	}
+	return last
+}
+
+// settleOne finishes and seals one part. What it lost is told before, and keep is called.
+func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segment.Cause, n note, keep func(segment.Segment, loss) error) (loss, error) {
 	done, found, err := finish(ctx, deps.Dir, seg, cause, n)
 	if err != nil {
 		return loss{}, fmt.Errorf("finish %s: %w", seg.ID, err)
@@ -185,6 +257,9 @@ func settleOne(ctx context.Context, deps Deps, seg segment.Segment, cause segmen
 			return loss{}, fmt.Errorf("write down what %s lost: %w", seg.ID, err)
 		}
 		deps.Log.Warn().Str("session", string(seg.ID.Session)).Uint32("seq", seg.ID.Seq).Dur("length", l.gap.Length).Str("why", whyPower).Msg("media is missing")
+	}
+	if err := keep(done, l); err != nil {
+		return loss{}, fmt.Errorf("write down what is in %s: %w", seg.ID, err)
 	}
 	if err := deps.Journal.Seal(ctx, done); err != nil {
 		return loss{}, fmt.Errorf("seal %s: %w", seg.ID, err)
@@ -254,10 +329,10 @@ func configsOf(dir *durable.Dir, seg segment.Segment) (configs, bool) {
 	}
 	var c repair.Configs
 	if len(s.Config.Video) > 0 {
-		c.Video = media.Packet{Kind: media.VideoConfig, Codec: media.AVC, Body: s.Config.Video}
+		c.Video = media.Packet{Kind: media.VideoConfig, Codec: media.AVC, Lead: avcLead, Body: s.Config.Video}
 	}
 	if len(s.Config.Audio) > 0 {
-		c.Audio = media.Packet{Kind: media.AudioConfig, Codec: media.AAC, Body: s.Config.Audio}
+		c.Audio = media.Packet{Kind: media.AudioConfig, Codec: media.AAC, Lead: aacLead, Body: s.Config.Audio}
 	}
 	return newConfigs(c), true
 }
@@ -309,14 +384,15 @@ func (c *capture) tryAdopt(ctx context.Context) error {
 // again, the Repairer knows the last frames.
 func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	n, noted := readNote(e.State)
-	open, next, losses, err := settle(ctx, c.deps, e, n)
-	if err != nil {
-		return nil, err
-	}
 	t := &take{c: c, heard: e.Session.Heard, why: whyDown, live: Live{Streamer: e.Session.Streamer, Title: e.Session.Title}}
 	t.seg = c.newSegmenter(t)
 	s := t.seg
-	s.session, s.next, s.heard = e.Session.ID, next, e.Session.Heard
+	s.session = e.Session.ID
+	open, next, losses, n, err := s.tidy(ctx, c.deps, e, n)
+	if err != nil {
+		return nil, err
+	}
+	s.next, s.heard = next, e.Session.Heard
 	s.adjust, s.gaps, s.gapTime = n.Adjust, n.Gaps, ms(n.GapTime)
 	s.lost = lost{wait: true, why: whyDown}
 	if n.Cuts != nil {
@@ -341,6 +417,8 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 	}
 	if n.Seq == s.lastSeq {
 		s.lastEnd = ms(n.Place)
+	} else if end, ok := n.Ends[s.lastSeq]; ok { // the note is of a part that was taken back
+		s.lastEnd = ms(end.Place)
 	}
 	if noted {
 		s.last, s.lastGap, s.retold = n, n.Gap, n.Gap.Length <= closedFrom
@@ -359,7 +437,7 @@ func (c *capture) restore(ctx context.Context, e segment.Entry) (*take, error) {
 		switch {
 		case errors.Is(err, errDamaged):
 			c.log.Error().Err(err).Str("session", string(s.session)).Uint32("seq", open.ID.Seq).Msg("recovery: part is kept as it is")
-			if _, err := settleOne(ctx, c.deps, *open, segment.CutRecovered, n); err != nil {
+			if _, err := settleOne(ctx, c.deps, *open, segment.CutRecovered, n, func(segment.Segment, loss) error { return nil }); err != nil {
 				return nil, err
 			}
 			s.next, s.lastSeq = open.ID.Seq+1, open.ID.Seq

@@ -67,6 +67,7 @@ type Segmenter struct {
 	recovered bool // the open part is an earlier process's, and nothing was added to it
 	noteDue   bool
 	epoch     uint64
+	noted     uint64    // the Epoch of last
 	heard     time.Time // when the last written frame was received
 	lastOut   int64     // its output time
 	lost      lost
@@ -373,12 +374,16 @@ func (s *Segmenter) open(it *repair.Item) error {
 	}
 	s.noteDue = true
 	s.log.Info().Str("session", string(s.session)).Uint32("seq", seg.ID.Seq).Msg("segment begun")
-	if first := s.last.Version == 0; first {
-		// Without any note a next process would know nothing of the source's clock and place.
+	if s.last.Version == 0 || s.noted != s.repairs.Epoch() || !closeBy(baseOf(seg.ID.Seq, s.last), it.Out) {
+		// Without any note a next process would know nothing of the source's clock and place, and with one from before a hole
+		// it would find that hole again in front of what follows.
 		s.await(s.extend(s.part, s.note(s.part)))
 	}
 	return nil
 }
+
+// closeBy reports whether two output times are as far apart as rounding, or the length of a last frame, puts them.
+func closeBy(a, b int64) bool { return max(a-b, b-a) <= 100 }
 
 // await waits for the ledger, for a moment.
 func (s *Segmenter) await(c *call) {
@@ -456,6 +461,7 @@ func (s *Segmenter) extent(p *part, size int64) segment.Extent {
 
 // note describes the open part, of which everything is in the file.
 func (s *Segmenter) note(p *part) note {
+	s.noted = s.repairs.Epoch()
 	s.last = note{
 		Version: noteVersion, Samples: s.samples, File: p.memo(), Seq: p.seg.ID.Seq, Head: p.seg.Head, Base: p.base, Size: p.file.Size(), Frames: p.count, Content: p.content(),
 		Cuts: maps.Clone(s.cuts), Ends: maps.Clone(s.ends), Repair: s.repairs.State(), Adjust: s.adjust, Gaps: s.gaps, GapTime: s.gapTime.Milliseconds(), Gap: s.lastGap,
@@ -658,7 +664,7 @@ func (s *Segmenter) Gap(g repair.Gap) {
 		return // before the first frame nothing is missing
 	}
 	seq, at := s.place()
-	s.miss(segment.Gap{Session: s.session, AfterSeq: seq, At: g.At.UTC(), AtMedia: at, Length: g.Length, Why: g.Why})
+	s.missing(segment.Gap{Session: s.session, AfterSeq: seq, At: g.At.UTC(), AtMedia: at, Length: g.Length, Why: g.Why}, g.Length > closedFrom)
 }
 
 // extend puts a note before everything that is told later.
@@ -671,13 +677,16 @@ func (s *Segmenter) extend(p *part, n note) *call {
 	})
 }
 
-// miss tells the ledger of a gap. A gap at the place of the last one, with no frame between them, is one with it: the
+// miss tells the ledger of a gap that the clock of the output has as well.
+func (s *Segmenter) miss(g segment.Gap) { s.missing(g, false) }
+
+// missing tells the ledger of a gap; closed: what follows it is about to be brought up to what was before it. A gap at the place of the last one, with no frame between them, is one with it: the
 // ledger keeps one gap per place, the newest word on it.
 //
 // What comes after the gap must not be on the disk before the gap is in the ledger, else a crash between the two would
 // make it silent. So what came before is written, and the ledger is waited for, for a moment: one that does not answer
 // costs no frame.
-func (s *Segmenter) miss(g segment.Gap) {
+func (s *Segmenter) missing(g segment.Gap, closed bool) {
 	length := g.Length
 	if l := s.lastGap; l.Session == g.Session && l.AfterSeq == g.AfterSeq && l.AtMedia == g.AtMedia {
 		s.gaps--
@@ -698,13 +707,19 @@ func (s *Segmenter) miss(g segment.Gap) {
 			return // the next write says so again
 		}
 		n := s.note(p)
-		if length > closedFrom {
+		if closed {
 			// The hole is closed in the file, so only a note can tell a next process that the other clocks went on.
 			n.Repair.LastAt += length.Milliseconds()
 			n.Repair.Edge += length.Milliseconds()
 			n.Repair.Offset[0] -= length.Milliseconds()
 			n.Repair.Offset[1] -= length.Milliseconds()
 		}
+		// The place of the gap must be there for good before it is told, else a power cut could take that place away, and the
+		// next process would find the same hole, and more, at another one.
+		s.clerk.say("sync "+p.seg.ID.String(), func(context.Context) error {
+			_ = p.file.Sync() // an error is seen again where it can be acted upon
+			return nil
+		})
 		s.extend(p, n)
 	}
 	s.await(s.clerk.say("write down a gap", func(ctx context.Context) error { return s.clerk.journal.Miss(ctx, g) }))

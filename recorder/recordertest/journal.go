@@ -36,6 +36,7 @@ type Session struct {
 	Parts   map[uint32]*Part
 	Gaps    []segment.Gap
 	Repairs []segment.Repair
+	Begun   []string // paths of all parts that were ever begun, also of those that were taken back
 	note    []byte
 	noteSeq uint32
 	Left    bool
@@ -159,7 +160,7 @@ func (j *Journal) Begin(ctx context.Context, g segment.Segment) error {
 		}
 		e := s.entry()
 		switch {
-		case e.Open != nil && e.Open.ID == g.ID && e.Open.Size == 0:
+		case e.Open != nil && e.Open.ID == g.ID && e.Open.Path == g.Path && e.Open.Size == 0:
 			return nil
 		case !s.Session.Ended.IsZero():
 			return fmt.Errorf("%s has ended", s.ID)
@@ -169,6 +170,7 @@ func (j *Journal) Begin(ctx context.Context, g segment.Segment) error {
 			return fmt.Errorf("begin %s: %s is still open", g.ID, e.Left[0].ID)
 		}
 		s.Parts[g.ID.Seq] = &Part{Segment: g}
+		s.Begun = append(s.Begun, g.Path)
 		return nil
 	})
 }
@@ -289,7 +291,7 @@ func (j *Journal) Sessions() []Session {
 			c.Extends = slices.Clone(p.Extends)
 			out[i].Parts[k] = &c
 		}
-		out[i].Gaps, out[i].Repairs = slices.Clone(s.Gaps), slices.Clone(s.Repairs)
+		out[i].Gaps, out[i].Repairs, out[i].Begun = slices.Clone(s.Gaps), slices.Clone(s.Repairs), slices.Clone(s.Begun)
 	}
 	return out
 }
