@@ -46,6 +46,8 @@ type power struct {
 	n    int
 	off  chan struct{}
 	all  []string // the names of the steps until then
+	at0  time.Time
+	ages []time.Duration // when each was, after the first one
 	last string
 	when time.Time
 }
@@ -79,7 +81,10 @@ func (p *power) step(name string) error {
 	if p.last != "" {
 		return errPower
 	}
-	p.all = append(p.all, name)
+	if p.n == 0 {
+		p.at0 = time.Now()
+	}
+	p.all, p.ages = append(p.all, name), append(p.ages, time.Since(p.at0))
 	if p.n++; p.n == p.at {
 		p.last, p.when = name, time.Now()
 		close(p.off)
@@ -121,8 +126,10 @@ type world struct {
 	// weather is what becomes of calls to the store while the power is on; nil: it is good.
 	weather wrap.Script
 	rng     *rand.Rand
-	steps   []string // of the last life
-	ways    []bool   // how the next lives end before their time: true is a power cut, false a kill; then it is up to rng
+	steps   []string        // of the last life
+	ages    []time.Duration // when each of them was
+	pauses  []time.Duration // between the next lives; then it is up to rng
+	ways    []bool          // how the next lives end before their time: true is a power cut, false a kill; then it is up to rng
 
 	mu     sync.Mutex
 	disk   unsafeDisk
@@ -201,7 +208,7 @@ func (w *world) life(at int) (steps int, last string) {
 	default:
 		w.scene.life(w, began, time.Now(), false)
 	}
-	w.steps = p.steps()
+	w.steps, w.ages = p.steps(), p.ages
 	return len(w.steps), last
 }
 

@@ -127,6 +127,7 @@ type studio struct {
 	url  string
 	wire *wire
 	owed map[uint64]bool // pictures that must be in the archive
+	last time.Time       // when the life before this one ended
 	// cuts: lives end by a power cut. Promises 4 and 6 speak of kill -9 for what was received; but also then what is
 	// missing stands in the manifest, and what was sent stays.
 	cuts bool
@@ -188,7 +189,13 @@ func (s *studio) life(_ *world, began, ended time.Time, cut bool) {
 	until := ended.Add(-time.Second)
 	if cut {
 		until = ended.Add(-3 * time.Second) // synced once a second, and a sync may be under way
+		if ended.Sub(began) < 3*time.Second {
+			// Nor is safe what the process before had not synced when it was killed: this one has just begun to.
+			until, began = s.last.Add(-3*time.Second), time.Time{}
+			clear(s.owed)
+		}
 	}
+	s.last = ended
 	for _, c := range s.room.Connections() {
 		for _, f := range c.Frames {
 			if !f.At.Before(began) && !f.At.After(until) {
