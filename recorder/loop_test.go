@@ -3,6 +3,7 @@ package recorder_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -19,6 +20,56 @@ import (
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
 )
+
+// A run with Once that was killed is started again when the grace is over: it ends the broadcast, and with it itself,
+// unless another one is live.
+func TestOnceAfterTheGrace(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		t.Run(fmt.Sprint("live ", live), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, liveroom.Config{Duration: 10 * time.Second})
+				r.cfg.Once, r.cfg.Grace = true, 20*time.Second
+				r.room.Start(t.Context())
+				r.life(newKiller(20))
+				if s := r.session(); s.Left {
+					t.Fatal("the broadcast ended before the death")
+				}
+				time.Sleep(time.Minute)
+				sessions := 1
+				if live {
+					sessions = 2
+					r.room.Start(t.Context())
+				}
+				r.journal.Fail = nil
+				r.open(nil)
+				begin := time.Now()
+				r.start()
+				select {
+				case err := <-r.done:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(5 * time.Minute):
+					t.Fatal("it does not end")
+				}
+				r.stop()
+				if d := time.Since(begin); !live && d > time.Second {
+					t.Errorf("it took %v", d)
+				}
+				ss := r.journal.Sessions()
+				if len(ss) != sessions {
+					t.Fatalf("%d sessions", len(ss))
+				}
+				for _, s := range ss {
+					r.check(s, probe.Config)
+					if !s.Left {
+						t.Errorf("session %s has not ended", s.ID)
+					}
+				}
+			})
+		})
+	}
+}
 
 // A source that breaks off and comes back at once costs nothing: no picture is missing, none stands twice, and the part
 // goes on.

@@ -31,7 +31,9 @@ type Config struct {
 	Container Container
 	// ConfirmedEnd is the part of the grace that a clean end needs which the source confirms; default 10 s.
 	ConfirmedEnd time.Duration
-	Once         bool // Run returns after one broadcast has ended
+	// Once: Run returns after one broadcast has ended. One of an earlier run counts whose grace was over before this run
+	// began, unless the room is live then.
+	Once bool
 	// DiskFloor is how much must be free for a room to go on that a full disk has stopped; 0: it is tried at once.
 	DiskFloor int64
 }
@@ -168,6 +170,7 @@ type capture struct {
 	take  *take  // nil: no broadcast goes on
 	place []byte // where the broadcast before ended, as a source that numbers its media says it
 	again *backoff.Backoff
+	ended bool  // a broadcast of an earlier run, by this one
 	fatal error // a panic: nothing more is done with what this capture holds
 }
 
@@ -308,6 +311,10 @@ func (c *capture) loop(ctx context.Context) error {
 			}
 		}
 		verb := c.step(ctx)
+		if verb == "" && c.through() && ctx.Err() == nil {
+			c.log.Info().Msg("the broadcast of the earlier run is over, and the room is not live")
+			return nil
+		}
 		if verb == segment.VerbPause {
 			verb = c.pause(ctx, whyPaused, StatePaused)
 		}
@@ -322,6 +329,9 @@ func (c *capture) loop(ctx context.Context) error {
 	c.stop()
 	return nil
 }
+
+// through reports whether the one broadcast of Config.Once was an earlier run's, which this one has brought to its end.
+func (c *capture) through() bool { return c.cfg.Once && c.ended && c.take == nil && c.fatal == nil }
 
 // deadline is when the broadcast that goes on counts as over, if nothing is heard until then.
 func (c *capture) deadline() time.Time {
@@ -434,6 +444,9 @@ func (c *capture) say(state State, why string, every time.Duration) {
 
 // wait waits for d, for the end of the broadcast's grace, or for a command.
 func (c *capture) wait(ctx context.Context, d time.Duration) segment.Verb {
+	if c.through() {
+		d = 0
+	}
 	if c.take != nil {
 		d = min(d, max(time.Until(c.deadline()), 0))
 	}

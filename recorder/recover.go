@@ -369,6 +369,7 @@ func (c *capture) tryAdopt(ctx context.Context) error {
 		c.take = t
 		if i+1 < len(entries) || !time.Now().Before(c.deadline()) {
 			c.end(segment.CutRecovered)
+			c.ended = true
 			continue
 		}
 		c.log.Info().Str("session", string(e.Session.ID)).Bool("open", t.seg.part != nil).Msg("recovery: broadcast goes on where it was")

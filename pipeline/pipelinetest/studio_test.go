@@ -157,16 +157,8 @@ func (s *studio) maxSize() int64 { return 4 << 20 }
 func (s *studio) power() bool { return s.cuts }
 
 func (s *studio) captures(_ *world, b book, dir *durable.Dir) []pipeline.CaptureFunc {
-	if left, err := b.Unended(s.t.Context()); err == nil && !s.room.Live() {
-		late := !slices.ContainsFunc(left, func(e segment.Entry) bool { return time.Since(e.Session.Heard) <= grace })
-		if len(left) > 0 && late {
-			// A `record --once` would end that broadcast and wait for the next one. What it cannot do now because the
-			// process dies on the way, the next life does.
-			_, _ = recorder.Recover(s.t.Context(), recorder.RecoverConfig{Now: true}, recorder.Deps{Journal: b, Dir: dir, Log: zerolog.Nop()}, nil)
-		}
-		if late {
-			return nil // nothing is left to record: this life is a `resume`
-		}
+	if left, err := b.Unended(s.t.Context()); err == nil && len(left) == 0 && !s.room.Live() {
+		return nil // nothing is left to record: this life is a `resume`
 	}
 	return []pipeline.CaptureFunc{func(out chan<- segment.Progress) (pipeline.Capture, error) {
 		where, err := direct.Check(s.url)
