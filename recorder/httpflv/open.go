@@ -37,6 +37,8 @@ type Config struct {
 	Idle   time.Duration
 	// Dial replaces the network; nil: TCP. For tests in memory.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Odd is told what is odd in the stream; nil: nobody is.
+	Odd *Oddities
 }
 
 // Open sends the one GET and waits for the first bytes of the answer. The Source that it returns holds the open
@@ -53,7 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Source, error) {
 		return nil, errors.New("the URL cannot be read")
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Source{cancel: cancel, idle: cfg.Idle, host: u.Host}
+	s := &Source{cancel: cancel, idle: cfg.Idle, host: u.Host, odd: cfg.Odd}
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
 	if err := s.open(life, u, cfg); err != nil {

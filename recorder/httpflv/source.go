@@ -26,6 +26,7 @@ type Source struct {
 	idle      time.Duration
 	host      string
 	gather    atomic.Bool // its connections may let bytes gather
+	odd       *Oddities   // nil: nobody wants to know
 }
 
 // Host is where the bytes come from, after redirects: "host:port".
@@ -59,7 +60,11 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 
 	s.gather.Store(true)
 	r := io.MultiReader(bytes.NewReader(s.first), &watched{s.body, watch, s.idle})
-	d := flv.NewDemuxer(flv.DemuxerConfig{})
+	cfg := flv.DemuxerConfig{}
+	if s.odd != nil {
+		cfg.Events = func(e flv.Event) { s.odd.add(s.host, e) }
+	}
+	d := flv.NewDemuxer(cfg)
 	var err error
 	for err == nil {
 		var b *media.Batch

@@ -202,6 +202,7 @@ type Resolver struct {
 	cfg   Config
 	addr  address
 	every time.Duration
+	odd   *httpflv.Oddities // of all connections
 }
 
 var _ recorder.Resolver = (*Resolver)(nil)
@@ -216,7 +217,7 @@ func New(cfg Config) (*Resolver, error) {
 	if ip, err := netip.ParseAddr(a.fetch.Hostname()); a.fetch.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
 		every = time.Second
 	}
-	return &Resolver{cfg: cfg, addr: a, every: every}, nil
+	return &Resolver{cfg: cfg, addr: a, every: every, odd: httpflv.NewOddities(cfg.Log)}, nil
 }
 
 // Every is how often the URL is tried while nothing is on: 5 s, on the own machine 1 s.
@@ -229,7 +230,7 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	if r.addr.forced == flv.HLSContent {
 		return r.playlist(ctx)
 	}
-	src, err := httpflv.Open(ctx, httpflv.Config{URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial})
+	src, err := httpflv.Open(ctx, httpflv.Config{URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial, Odd: r.odd})
 	if err == nil {
 		switch r.cfg.Quality {
 		case "", "auto", "best", "worst":
