@@ -92,7 +92,7 @@ type entry struct {
 
 func newOpener() *opener {
 	o := &opener{}
-	cfg := mpegts.DemuxerConfig{Unit: o.unit}
+	cfg := mpegts.DemuxerConfig{Unit: o.unit, Into: &o.arena}
 	o.ts, o.packed = mpegts.NewDemuxer(cfg), mpegts.NewPacked(cfg)
 	return o
 }
@@ -178,16 +178,19 @@ func ticks90(n int64) time.Duration {
 	return time.Duration(n/90_000)*time.Second + time.Duration(n%90_000)*time.Second/90_000
 }
 
-// unit takes a frame of a transport stream. The demuxer lends it: it is copied.
+// unit takes a frame of a transport stream. Pictures lie in the arena; the demuxer lends the sound: it is copied.
 func (o *opener) unit(u *mpegts.Unit) error {
 	if len(u.Data) == 0 && u.Config == nil {
 		return nil
 	}
 	o.near, o.known = u.DTS, true
-	at := len(o.arena)
-	o.arena = append(o.arena, u.Data...)
-	f := frame{video: u.Video, key: u.Key, codec: u.Codec, dts: ticks90(u.DTS), pts: ticks90(u.PTS), config: u.Config,
-		data: o.arena[at:len(o.arena):len(o.arena)]}
+	data := u.Data
+	if !u.Video {
+		at := len(o.arena)
+		o.arena = append(o.arena, data...)
+		data = o.arena[at:len(o.arena):len(o.arena)]
+	}
+	f := frame{video: u.Video, key: u.Key, codec: u.Codec, dts: ticks90(u.DTS), pts: ticks90(u.PTS), config: u.Config, data: data}
 	if u.Rate > 0 {
 		f.lasts = time.Duration(u.Samples) * time.Second / time.Duration(u.Rate)
 	}

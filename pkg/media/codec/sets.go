@@ -97,9 +97,29 @@ func (s *Sets) Record() []byte { return s.record }
 //
 // It allocates only when dst is too small (it never grows by more than 4 bytes per NAL unit) or the record changes.
 func (s *Sets) FromAnnexB(dst, au []byte) ([]byte, Picture) {
+	dst, p, _ := s.fromAnnexB(dst, au, false)
+	return dst, p
+}
+
+// FirstFromAnnexB does the same for the first access unit in b, which ends where a delimiter stands behind a slice. n is
+// its length.
+func (s *Sets) FirstFromAnnexB(dst, b []byte) (_ []byte, p Picture, n int) {
+	return s.fromAnnexB(dst, b, true)
+}
+
+func (s *Sets) fromAnnexB(dst, au []byte, first bool) (_ []byte, p Picture, n int) {
 	s.nals = s.nals[:0]
-	var p Picture
+	n = len(au)
+	sliced := false
 	for from := nextStart(au, 0); from < len(au); {
+		if first {
+			slice, delimiter := s.border(au[from])
+			if sliced && delimiter {
+				n = from - 3
+				break
+			}
+			sliced = sliced || slice
+		}
 		end := startCode(au, from)
 		to := end
 		for to > from && au[to-1] == 0 { // zeros behind a NAL unit, and the first one of a long start code
@@ -110,8 +130,18 @@ func (s *Sets) FromAnnexB(dst, au []byte) ([]byte, Picture) {
 		}
 		from = min(end+3, len(au))
 	}
-	dst = s.rewrite(dst, au, &p)
-	return dst, p
+	dst = s.rewrite(dst, au[:n], &p)
+	return dst, p, n
+}
+
+// border tells by the first byte of a NAL unit whether it is a slice, and whether it is a delimiter.
+func (s *Sets) border(head byte) (slice, delimiter bool) {
+	if s.codec == media.AVC {
+		t := head & 0x1F
+		return t >= avcSlice && t <= avcIDR, t == avcAUD
+	}
+	t := head >> 1 & 0x3F
+	return t < 32, t == hevcAUD
 }
 
 // startCode finds the next 00 00 01 at or behind from, or the end.

@@ -39,7 +39,10 @@ type DemuxerConfig struct {
 	// Unit takes the units, in the order in which they are whole. An error ends the Demuxer: Write and Flush return it.
 	Unit func(*Unit) error
 	// Program is told whenever the program's streams are first known or have changed; may be nil.
-	Program   func(Program)
+	Program func(Program)
+	// Into is appended to by each picture, whose Data lies there then, for as long as its owner leaves it. nil: the Demuxer
+	// has a buffer of its own.
+	Into      *[]byte
 	AllTracks bool // give out every supported stream, not only the first video and the first sound
 	// DropCorrupt leaves out units with missing packets instead of marking them. They are counted in both cases.
 	DropCorrupt bool

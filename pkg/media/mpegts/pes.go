@@ -1,7 +1,6 @@
 package mpegts
 
 import (
-	"bytes"
 	"encoding/binary"
 
 	"github.com/liverec/liverec/pkg/media"
@@ -247,8 +246,7 @@ func (d *Demuxer) endUnit(s *stream) {
 		s.step = step
 	}
 	for len(au) > 0 && d.err == nil {
-		end := nextUnit(au, s.Codec)
-		d.picture(s, au[:end], pts, dts, corrupt, guessed)
+		end := d.picture(s, au, pts, dts, corrupt, guessed)
 		s.last = dts
 		if au = au[end:]; len(au) > 0 { // several in one PES: only the first has a time
 			dts += s.step
@@ -258,34 +256,18 @@ func (d *Demuxer) endUnit(s *stream) {
 	s.timed = false
 }
 
-// nextUnit is where the second access unit in b begins: at a delimiter behind a slice.
-func nextUnit(b []byte, c media.Codec) int {
-	seen := false
-	for at := 0; ; {
-		i := bytes.Index(b[at:], []byte{0, 0, 1})
-		if i < 0 || at+i+3 >= len(b) {
-			return len(b)
-		}
-		at += i + 3
-		slice, delimiter := false, false
-		if c == media.AVC {
-			t := b[at] & 0x1F
-			slice, delimiter = t >= 1 && t <= 5, t == 9
-		} else {
-			t := b[at] >> 1 & 0x3F
-			slice, delimiter = t < 32, t == 35
-		}
-		if seen && delimiter {
-			return at - 3
-		}
-		seen = seen || slice
-	}
-}
-
-func (d *Demuxer) picture(s *stream, au []byte, pts, dts int64, corrupt, guessed bool) {
+// picture gives out the first picture in au, which is n bytes long.
+func (d *Demuxer) picture(s *stream, au []byte, pts, dts int64, corrupt, guessed bool) (n int) {
 	s.sets.Keep = corrupt
-	out, p := s.sets.FromAnnexB(s.out[:0], au)
-	s.out = out
+	into := d.cfg.Into
+	if into == nil {
+		s.out = s.out[:0]
+		into = &s.out
+	}
+	at := len(*into)
+	out, p, n := s.sets.FirstFromAnnexB(*into, au)
+	*into = out
+	out = out[at:len(out):len(out)]
 	corrupt = corrupt || p.Broken
 	if p.Changed {
 		s.config = s.sets.Record()
@@ -294,14 +276,14 @@ func (d *Demuxer) picture(s *stream, au []byte, pts, dts int64, corrupt, guessed
 		if corrupt {
 			d.count.Corrupt++
 		}
-		d.count.Torn += int64(len(au))
-		return
+		d.count.Torn += int64(n)
+		return n
 	}
 	if corrupt {
 		d.count.Corrupt++
 		if d.cfg.DropCorrupt {
-			d.count.Torn += int64(len(au))
-			return
+			d.count.Torn += int64(n)
+			return n
 		}
 	}
 	u := &d.unit
@@ -309,6 +291,7 @@ func (d *Demuxer) picture(s *stream, au []byte, pts, dts int64, corrupt, guessed
 		Corrupt: corrupt, Jump: s.announced, Guessed: guessed}
 	u.Config, s.config, s.announced = s.config, nil, false
 	d.give(u)
+	return n
 }
 
 func (d *Demuxer) give(u *Unit) {
