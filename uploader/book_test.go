@@ -134,7 +134,7 @@ func (b *book) Due(ctx context.Context, t segment.TargetID) ([]segment.Delivery,
 	}
 	var list []segment.Delivery
 	for k, d := range b.rows {
-		if k.t == t && d.State != segment.Verified {
+		if k.t == t && !d.Listable() {
 			c := *d
 			c.Acks = slices.Clone(d.Acks)
 			c.Segment = b.segs[k.id]

@@ -18,6 +18,8 @@ type Limits struct {
 	Growing   bool  // an upload may start before the segment is sealed
 	// Listed: a whole object is no proof yet, the target's own list has to show the part. Control proves it then.
 	Listed bool
+	// Apart: the patience that Open asks for is for other Opens only, what is open goes on.
+	Apart bool
 	// Recheck is how often Check is asked while the target refuses; 0: every minute.
 	Recheck time.Duration
 }

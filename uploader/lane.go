@@ -68,6 +68,7 @@ type lane struct {
 	pause    *backoff.Backoff
 	until    time.Time // no new job before
 	paused   time.Time // when until was set
+	opensAt  time.Time // no upload is opened before
 	refused  error     // why the target takes nothing; a person has to help
 	told     string    // the refusal that control has heard of
 	checkAt  time.Time // when to ask whether it would take something now
@@ -374,6 +375,9 @@ func (l *lane) candidate(f *flow, now time.Time) (*job, time.Time) {
 		return &job{kind: kind, flow: f, work: w, began: now}, time.Time{}
 	}
 	p := f.plan()
+	if (f.d.State == segment.Due || f.d.State == segment.Opening) && now.Before(l.opensAt) {
+		return nil, l.opensAt
+	}
 	switch f.d.State {
 	case segment.Due:
 		if !f.d.Segment.Sealed {
@@ -580,6 +584,12 @@ func (l *lane) failed(ctx context.Context, f *flow, key int, r result, now time.
 	case failure.Permanent:
 		f.park = err
 	case failure.Throttled:
+		if l.limits.Apart && r.kind == jobBegin {
+			l.opensAt = now.Add(max(failure.RetryAfter(err), time.Second))
+			l.gauge.state(laneThrottled, err)
+			l.warn.Add(err, "target asks for patience with new parts, what is on its way goes on")
+			return
+		}
 		if r.began.Before(l.paused) { // it began before the lane knew
 			if at := now.Add(failure.RetryAfter(err)); at.After(l.until) {
 				l.until = at
@@ -733,7 +743,7 @@ func (l *lane) over(wake time.Time) bool {
 			waiting = true
 		}
 	}
-	return !waiting || l.careful() && time.Until(wake) > patience
+	return !waiting || (l.careful() || time.Now().Before(l.opensAt)) && time.Until(wake) > patience
 }
 
 // count publishes what is not proven.

@@ -126,7 +126,7 @@ func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, er
 		return nil, fmt.Errorf("target %s has no account", d.ID)
 	}
 	cfg := submission.Config{
-		Target: d.ID, Account: account.Account, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
+		Target: d.ID, Account: account.Account, Refused: account.Refused, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
 		Parts: s.Parts, Release: submission.Release(s.Release), Continue: s.Lost == "continue", Log: h.log,
 	}
 	for _, x := range []struct {
@@ -177,6 +177,15 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 	}
 	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, time.Local) })
 	wg.Go(func() { s.remember(around) })
+	for _, d := range s.h.targets {
+		if keeper, ok := d.Target.(supervise.Service); ok { // a login that wants to be renewed in time
+			wg.Go(func() {
+				if err := supervise.Guard(around, keeper); err != nil && around.Err() == nil {
+					s.h.log.Error().Err(err).Str("target", string(d.Target.ID())).Msg("the login is not looked after any more")
+				}
+			})
+		}
+	}
 	if s.rest != nil {
 		wg.Go(func() {
 			if err := supervise.Guard(around, s.rest); err != nil && around.Err() == nil {

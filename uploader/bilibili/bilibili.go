@@ -30,6 +30,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/liverec/liverec/pkg/backoff"
 	"github.com/liverec/liverec/pkg/bilibili"
 	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/segment"
@@ -70,6 +71,7 @@ type Target struct {
 	mu       sync.Mutex
 	client   *bilibili.Client
 	governor *bilibili.Governor
+	keeper   *bilibili.Keeper
 	dead     *bilibili.Credentials // that were refused
 	deadErr  error
 	deadAt   time.Time
@@ -106,7 +108,7 @@ func (t *Target) ID() segment.TargetID { return t.cfg.ID }
 func (t *Target) Limits() uploader.Limits {
 	return uploader.Limits{
 		MinChunk: t.cfg.chunk, MaxChunk: t.cfg.chunk, MaxChunks: maxChunks, Parallel: parallel,
-		Growing: t.cfg.Streaming, Listed: t.cfg.Listed, Recheck: recheck,
+		Growing: t.cfg.Streaming, Listed: t.cfg.Listed, Recheck: recheck, Apart: true,
 	}
 }
 
@@ -120,9 +122,34 @@ func (t *Target) Account() (*bilibili.Client, *bilibili.Governor, error) {
 			return nil, nil, err
 		}
 		t.client = bilibili.NewClient(bilibili.Config{Account: a, Log: t.cfg.Log, Transport: t.cfg.Transport})
+		t.keeper = t.client.Keeper(t.cfg.Log, nil)
 		t.governor = a.Governor(bilibili.Pace{Interval: t.cfg.Interval}, t.cfg.Log)
 	}
 	return t.client, t.governor, nil
+}
+
+// String names what Run keeps.
+func (t *Target) String() string { return "the login of " + string(t.cfg.ID) }
+
+// Run keeps the login alive until ctx ends. It is a supervise.Service, and only worth its while in a process that stays.
+func (t *Target) Run(ctx context.Context) error {
+	for {
+		if _, _, err := t.Account(); err == nil {
+			return t.keeper.Run(ctx)
+		}
+		if !backoff.Sleep(ctx, recheck) { // Check says what is wrong with the file
+			return nil
+		}
+	}
+}
+
+// Refused says that somebody was told that the login is dead: perhaps it can be renewed. It never waits.
+func (t *Target) Refused() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.keeper != nil {
+		t.keeper.Refused()
+	}
 }
 
 // Close gives idle connections back.
@@ -162,6 +189,7 @@ func (t *Target) alive(client *bilibili.Client, used *bilibili.Credentials, err 
 	defer t.mu.Unlock()
 	if failure.KindOf(err) == failure.NeedsHuman {
 		t.dead, t.deadErr, t.deadAt = used, err, time.Now()
+		t.keeper.Refused()
 	} else if err == nil {
 		t.dead, t.deadErr = nil, nil
 	}

@@ -66,6 +66,7 @@ const (
 type Config struct {
 	Target  segment.TargetID
 	Account func() (*bilibili.Client, *bilibili.Governor, error)
+	Refused func() // the login was refused: perhaps it can be renewed; nil: nobody does that; must not block
 
 	// Templates; a zero one is empty text.
 	Title, Tag, Desc, Source, Dynamic naming.Template
@@ -246,6 +247,9 @@ func (j *job) end(err error) error {
 		j.p.mu.Lock()
 		j.p.dead, j.p.deadErr, j.p.deadAt = j.client.Account().Credentials(), err, time.Now()
 		j.p.mu.Unlock()
+		if j.p.cfg.Refused != nil {
+			j.p.cfg.Refused()
+		}
 		return err // looked at every few seconds: only a new cookie file makes another call
 	}
 	if f, ok := errors.AsType[*failure.Error](err); ok && f.RetryAfter == 0 && (f.Kind == failure.NeedsHuman || f.Kind == failure.Permanent) {
