@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,10 +325,19 @@ func TestKeeper(t *testing.T) {
 			ok  bool
 			who string
 		}
-		var all []heard
+		var mu sync.Mutex
+		var kept []heard
+		outcomes := func() []heard {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(kept)
+		}
 		begun := time.Now()
 		k := client(s, a).Keeper(zerolog.Nop(), func(w bilibili.Who, err error) {
-			all = append(all, heard{time.Since(begun).Truncate(time.Hour), err == nil, w.Name})
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, heard{time.Since(begun).Truncate(time.Hour), err == nil, w.Name})
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -337,7 +347,7 @@ func TestKeeper(t *testing.T) {
 			}
 		})
 		time.Sleep(49 * time.Hour)
-		synctest.Wait()
+		all := outcomes()
 		if len(all) != 3 || !all[0].ok || all[2].at != 48*time.Hour || all[0].who != "alice" {
 			t.Fatalf("%+v", all)
 		}
@@ -346,20 +356,17 @@ func TestKeeper(t *testing.T) {
 			k.Refused()
 		}
 		time.Sleep(time.Second)
-		synctest.Wait()
-		if len(all) != 4 || all[3].ok {
+		if all = outcomes(); len(all) != 4 || all[3].ok {
 			t.Fatalf("after a refusal: %+v", all)
 		}
 		save(t, a.Path(), func() []byte { s.Login(u); return s.CookieFile(u) }())
 		time.Sleep(3 * time.Minute)
-		synctest.Wait()
-		if !all[len(all)-1].ok {
+		if all = outcomes(); !all[len(all)-1].ok {
 			t.Errorf("after a new login: %+v", all)
 		}
 		// In time: the login of 180 days is renewed before it ends, for two years.
 		time.Sleep(2 * 365 * 24 * time.Hour)
-		synctest.Wait()
-		for _, h := range all[5:] {
+		for _, h := range outcomes()[5:] {
 			if !h.ok {
 				t.Errorf("%+v", h)
 			}
