@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -149,6 +150,46 @@ func TestBilibiliSubmissionAfterAKill(t *testing.T) {
 		t.Errorf("%d chunks were sent twice after two kills", twice)
 	}
 	rig.Empty(t, filepath.Join(dir, "liverec-data"))
+}
+
+// With upload=streaming chunks arrive while the part grows, each once, and the object is what was recorded.
+func TestBilibiliStreaming(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	studio.Turn(func(k *bilitest.Knobs) { k.Chunk = 256 << 10 })
+	room, url := live(t, liveroom.Config{Duration: 20 * time.Second, Bitrate: 2_000_000})
+	run := liverec(dir, "record", url, "--once", "--segment", "12s", "--keep", "0s", "--to", "bilibili:?cookies=cookies.json&interval=1s&upload=streaming",
+		"--max-size", "64MiB", "--to", "file:archive")
+	run.Env = world.Env()
+	p := run.Start(t)
+	rig.Until(t, 60*time.Second, "chunks arrive while the first part grows", func() bool {
+		o := studio.Objects()
+		return len(o) == 1 && len(o[0].Puts) >= 3 && o[0].Data == nil && o[0].Puts[1] == 0 // the head goes last
+	})
+	if !room.Live() {
+		t.Error("they came after the end")
+	}
+	p.Ends(t, 90*time.Second, 0)
+	rec := rig.Read(t, filepath.Join(dir, "archive"))
+	objects := studio.Objects()
+	if len(objects) != len(rec.Parts) || len(objects) < 2 {
+		t.Fatalf("%d objects for %d parts", len(objects), len(rec.Parts))
+	}
+	for _, o := range objects {
+		i := slices.IndexFunc(rec.Manifest.Parts, func(m rig.Part) bool { return m.Name == o.Name })
+		if i < 0 || rec.Manifest.Parts[i].Size != int64(len(o.Data)) || rec.Manifest.Parts[i].SHA256 != fmt.Sprintf("%x", sha256.Sum256(o.Data)) {
+			t.Errorf("%s is not what was recorded", o.Name)
+		}
+		for n, times := range o.Puts {
+			if times != 1 {
+				t.Errorf("chunk %d of %s was sent %d times", n, o.Name, times)
+			}
+		}
+	}
+	if all := studio.Archives(); len(all) != 1 || len(all[0].Files) != len(objects) {
+		t.Errorf("%+v", all)
+	}
 }
 
 // A dead login is refused before anything is recorded, with the target and the cure, on one to three lines.

@@ -19,6 +19,7 @@ import (
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/recorder"
 	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/bilibili"
 )
 
 func uploadFlags() []cli.Flag {
@@ -50,6 +51,17 @@ func resume(c *cli.Context, std streams) error {
 		}
 		if _, err := h.led.UnparkAll(ctx); err != nil {
 			return err
+		}
+		for _, d := range h.targets { // whoever asks for a resume says that a throttled account is worth a try
+			t, ok := d.Target.(*bilibili.Target)
+			if !ok {
+				continue
+			}
+			if _, gov, err := t.Account(); err == nil {
+				if err := gov.Release(); err != nil {
+					h.log.Warn().Err(err).Str("target", string(t.ID())).Msg("what the account waits out goes on")
+				}
+			}
 		}
 		if _, err := recorder.Recover(ctx, recorder.RecoverConfig{Now: true}, recorder.Deps{Journal: h.led, Dir: h.dir, Log: h.log}, nil); err != nil {
 			return fmt.Errorf("close what the last run left open: %w", err)
