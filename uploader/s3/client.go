@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,7 +24,7 @@ import (
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           dial(&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}),
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 60 * time.Second,
@@ -34,6 +35,29 @@ func newTransport() *http.Transport {
 		ReadBufferSize:        64 << 10,
 		DisableCompression:    true,
 	}
+}
+
+// dial makes connections that take bodies in large pieces.
+func dial(d *net.Dialer) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return wideConn{c}, nil
+	}
+}
+
+// wideConn takes a body in pieces of 256 KiB, which it holds as long as the body is on its way. A TCP connection left to
+// itself takes what is no plain file in pieces of 32 KiB, past the write buffer of the transport, and each piece has its
+// price: two calls of the system, the watch over the progress, the lock of the body.
+type wideConn struct{ net.Conn }
+
+// ReadFrom sends all of r.
+func (c wideConn) ReadFrom(r io.Reader) (int64, error) {
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	return io.CopyBuffer(struct{ io.Writer }{c.Conn}, struct{ io.Reader }{r}, *bp)
 }
 
 // splitEndpoint gives host and scheme in the way minio-go wants them.
