@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,4 +190,51 @@ func TestI4_DecideNeverShrinks(t *testing.T) {
 			t.Fatalf("at the end: %v", got)
 		}
 	})
+}
+
+// A part that is stored is listed, looked at, and keeps the broadcast from being complete until the list proves it; one
+// that was sent again makes another list.
+func TestDecideOfASubmission(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	seg := segment.Segment{ID: segment.ID{Session: "S", Seq: 1}, Size: 10, SHA256: segment.Sum{1}, Sealed: true, Start: at, Duration: time.Second}
+	d := segment.Delivery{Segment: seg, Target: "sub", Required: true, State: segment.Committed, Receipt: segment.Receipt{Tag: "n1"}}
+	b := segment.Broadcast{
+		Session: segment.Session{ID: "S", Name: "s", Started: at, Ended: at.Add(time.Minute)}, Segments: []segment.Segment{seg},
+		Deliveries:   map[segment.TargetID][]segment.Delivery{"sub": {d}},
+		Publications: map[segment.TargetID]segment.Publication{"sub": {Session: "S", Target: "sub", Required: true}},
+	}
+	kinds := func() (list []control.Kind, digest string) {
+		for _, a := range control.Decide(b, at.Add(2*time.Minute)) {
+			list = append(list, a.Kind)
+			if a.Kind == control.Publish {
+				digest = a.Digest
+			}
+		}
+		return list, digest
+	}
+	want := func(what string, list ...control.Kind) string {
+		t.Helper()
+		got, digest := kinds()
+		if !slices.Equal(got, list) {
+			t.Errorf("%s: %v, not %v", what, got, list)
+		}
+		return digest
+	}
+	set := func(f func(*segment.Delivery)) { f(&b.Deliveries["sub"][0]) }
+
+	want("complete and not yet asked anew")
+	set(func(d *segment.Delivery) { d.Stored = at })
+	digest := want("stored", control.Publish)
+	b.Publications["sub"] = segment.Publication{Required: true, Wanted: digest, Shown: digest, Parts: 1, Ended: true, Token: "note"}
+	want("listed", control.Look)
+	set(func(d *segment.Delivery) { d.State, d.Stored = segment.Due, time.Time{} })
+	want("failed, to be sent again: the list does not shrink")
+	set(func(d *segment.Delivery) { d.State, d.Stored, d.Receipt.Tag = segment.Committed, at, "n2" })
+	other := want("sent again", control.Publish, control.Look)
+	if other == digest {
+		t.Error("a part that was sent again is the same list")
+	}
+	b.Publications["sub"] = segment.Publication{Required: true, Wanted: other, Shown: other, Parts: 1, Ended: true, Token: "note"}
+	set(func(d *segment.Delivery) { d.State, d.Proof = segment.Verified, segment.Proof{Size: 10, At: at} })
+	want("proven", control.Complete)
 }
