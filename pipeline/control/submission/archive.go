@@ -82,15 +82,22 @@ func (j *job) see(ctx context.Context, aid int64) (*view, error) {
 	return v, nil
 }
 
-// lost says why a submission takes no parts any more, "" if it does. fresh is that it was made so short a time ago that
-// its absence means nothing.
-func lost(v *view, err error, fresh bool) string {
+// lost says why a submission takes no parts any more, "" if it does or if nobody knows. That it is not found is believed
+// when it is said for some time, and not of one that was just made.
+func (s *sub) lost(v *view, err error) string {
 	if err != nil {
-		if c := bilibili.CodeOf(err); c == -404 && !fresh {
+		if bilibili.CodeOf(err) != -404 || time.Since(s.At) < patience {
+			return ""
+		}
+		if s.Gone.IsZero() {
+			s.Gone = time.Now()
+		}
+		if time.Since(s.Gone) >= gone {
 			return "it does not exist any more"
 		}
 		return ""
 	}
+	s.Gone = time.Time{}
 	switch v.number("state") {
 	case -2:
 		return "it was rejected: " + v.text("reject_reason")
@@ -130,7 +137,7 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 		return nil
 	}
 	v, err := j.see(ctx, s.AID)
-	if why := lost(v, err, time.Since(s.At) < patience); why != "" {
+	if why := s.lost(v, err); why != "" {
 		again, err := j.abandon(ctx, i, why)
 		switch {
 		case err != nil:
@@ -141,7 +148,7 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 		return nil // the next group takes what is not in it
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, j.save(ctx)) // since when it is gone
 	}
 	videos, changed, added := j.merge(v, s, want)
 	payload := j.payload(v, s, t)
@@ -485,7 +492,7 @@ func (j *job) look(ctx context.Context) (control.Sight, error) {
 			continue
 		}
 		v, err := j.see(ctx, s.AID)
-		if why := lost(v, err, time.Since(s.At) < patience); why != "" {
+		if why := s.lost(v, err); why != "" {
 			again, err := j.abandon(ctx, i, why)
 			errs = append(errs, err)
 			for _, seq := range again {
@@ -494,7 +501,7 @@ func (j *job) look(ctx context.Context) (control.Sight, error) {
 			continue
 		}
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, err, j.save(ctx)) // since when it is gone
 			continue
 		}
 		for _, d := range open {

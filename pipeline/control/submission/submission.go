@@ -89,6 +89,8 @@ const (
 
 	// patience is how long the list may take to show what was made.
 	patience = 30 * time.Minute
+	// gone is how long a submission has to be not found before that is believed.
+	gone = 10 * time.Minute
 	// settled is after how long the first renditions are taken for all there will be.
 	settled = 48 * time.Hour
 	// tries is how often a part is sent.
@@ -146,6 +148,7 @@ type sub struct {
 	Parts []entry   `json:"parts"`          // what it shows of ours
 	Sure  bool      `json:"sure"`           // it was seen to show them
 	Lost  string    `json:"lost,omitempty"` // why nothing is added to it any more
+	Gone  time.Time `json:"gone,omitzero"`  // since when it is not found
 	// What was last sent; what we want is compared with it.
 	Title string `json:"title"`
 	Desc  string `json:"desc"`

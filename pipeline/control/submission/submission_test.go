@@ -596,6 +596,30 @@ func TestLostSubmission(t *testing.T) {
 	}
 }
 
+// A submission that is not found for a moment is not lost.
+func TestNotFoundForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(c *submission.Config) { c.Continue = true })
+		b.studio.Turn(func(k *bilitest.Knobs) { k.First = 2 * time.Hour })
+		b.start()
+		b.record()
+		b.carry(nil)
+		time.Sleep(time.Hour)
+		aid := b.studio.Archives()[0].AID
+		b.studio.Force(aid, -100, "")
+		b.record()
+		b.carry(nil)
+		time.Sleep(5 * time.Minute)
+		b.studio.Force(aid, 0, "")
+		b.leave()
+		eventually(t, "complete", 6*time.Hour, b.complete)
+		if all := b.studio.Archives(); len(all) != 1 || len(all[0].Files) != 2 {
+			t.Errorf("%+v", all)
+		}
+		b.stop()
+	})
+}
+
 // What is not proven when a submission is lost is sent again into the next one.
 func TestLostBeforeItWasProven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

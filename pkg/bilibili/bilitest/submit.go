@@ -159,7 +159,7 @@ func (s *sent) number(key string) int64 {
 }
 
 // receive reads and checks what add and edit have in common. A code is a refusal.
-func (t *Studio) receive(r *http.Request, aid int64) (s sent, code int64, message string) {
+func (t *Studio) receive(r *http.Request) (s sent, code int64, message string) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, 16<<20))
 	if err != nil || json.Unmarshal(body, &s.fields) != nil {
 		return s, -400, "请求错误"
@@ -270,7 +270,7 @@ func (t *Studio) add(w http.ResponseWriter, r *http.Request, who func(*http.Requ
 		Reply(w, code, "", nil)
 		return
 	}
-	s, code, message := t.receive(r, 0)
+	s, code, message := t.receive(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.s.Now()
@@ -321,7 +321,7 @@ func (t *Studio) edit(w http.ResponseWriter, r *http.Request, who func(*http.Req
 		Reply(w, code, "", nil)
 		return
 	}
-	s, code, message := t.receive(r, 0)
+	s, code, message := t.receive(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.archives[s.number("aid")]
