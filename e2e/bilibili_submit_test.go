@@ -192,6 +192,28 @@ func TestBilibiliStreaming(t *testing.T) {
 	}
 }
 
+// A part whose transcode fails is sent once more; when that fails too, the run ends with 3, says so, and keeps the media.
+func TestBilibiliTranscodeFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	studio.Turn(func(k *bilitest.Knobs) { k.Transcode = func(bilitest.Part) bilitest.Outcome { return bilitest.Outcome{Fail: 9} } })
+	_, url := live(t, liveroom.Config{Duration: 8 * time.Second})
+	run := liverec(dir, "record", url, "--once", "--keep", "0s", "--to", "bilibili:?cookies=cookies.json&interval=1s")
+	run.Env = world.Env()
+	p := run.Start(t)
+	p.Ends(t, 120*time.Second, 3)
+	if n := len(studio.Objects()); n != 2 {
+		t.Errorf("sent %d times", n)
+	}
+	if said := p.Stderr.String(); !strings.Contains(said, "the transcode failed") || !strings.Contains(said, "liverec repair") {
+		t.Errorf("the cure is not told: %s", said)
+	}
+	if len(rig.Files(t, filepath.Join(dir, "liverec-data", "media"))) != 1 {
+		t.Error("the media is not here any more")
+	}
+}
+
 // A dead login is refused before anything is recorded, with the target and the cure, on one to three lines.
 func TestBilibiliDeadLogin(t *testing.T) {
 	t.Parallel()
