@@ -62,8 +62,9 @@ test-image: ## builds the Dockerfile and runs what comes out, without any engine
 	@mkdir -p $(LOG)
 	cd e2e && $(GO) test -tags image -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log)
 
-bench: setup $(LIVEREC_BIN) ## one table, ratios to curl
+bench: setup $(LIVEREC_BIN) ## one table, ratios to curl; then twenty rooms in one process
 	cd e2e && $(GO) run ./bench
+	$(GO) test -run '^$$' -bench TwentyRooms -benchtime 1x ./cmd/liverec
 
 faults: setup $(LIVEREC_BIN) ## what liverec, ffmpeg, streamlink and yt-dlp make of the same faulty streams
 	cd e2e && $(GO) run ./faults
