@@ -307,8 +307,9 @@ func TestK4_TheFolderIsSyncedBeforeASeal(t *testing.T) {
 	}
 }
 
-// A process dies, the next one finds a hole behind its part that is too short to be closed in the clock, begins another
-// part behind it, and dies at any of its steps: what the third one finds missing is not the first hole once more.
+// A process dies, the next one finds a hole behind its part, begins another part behind it, and dies at any of its steps:
+// what the third one finds missing is not the first hole once more, and it knows what stands behind the hole. The groups of
+// the room last 2 s: who comes back at 5 s misses what came before 4 s, and gets more than a second at once.
 func TestK_AHoleAtACutIsToldOnce(t *testing.T) {
 	var ages []time.Duration
 	synctest.Test(t, func(t *testing.T) {
@@ -316,20 +317,29 @@ func TestK_AHoleAtACutIsToldOnce(t *testing.T) {
 		playIn(t, w, true)
 		ages = w.ages
 	})
-	// The groups of the room last 2 s: who comes back at 5 s misses what came before 4 s, and
-	// gets more than a second at once; who comes back at 6.5 s misses what came before 6 s.
-	first := 1
-	for first < len(ages) && ages[first-1] < 3500*time.Millisecond {
-		first++
-	}
-	for second := 1; second <= 45 && !t.Failed(); second++ {
-		if raced && second%4 != 3 {
-			continue
-		}
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, line, uint64(second), newStudio(t, "live", 13*time.Second))
-			w.ways, w.pauses = []bool{false, false}, []time.Duration{1600 * time.Millisecond, 1500 * time.Millisecond}
-			playIn(t, w, true, first, second)
+	for _, c := range []struct {
+		name   string
+		end    time.Duration // of the first life
+		pauses []time.Duration
+	}{
+		{"too short to be closed in the clock, and another one", 3500 * time.Millisecond, []time.Duration{1600 * time.Millisecond, 1500 * time.Millisecond}},
+		{"closed in the clock, and none", 3950 * time.Millisecond, []time.Duration{2200 * time.Millisecond, 500 * time.Millisecond}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			first := 1
+			for first < len(ages) && ages[first-1] < c.end {
+				first++
+			}
+			for second := 1; second <= 45 && !t.Failed(); second++ {
+				if raced && second%4 != 3 {
+					continue
+				}
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, line, uint64(second), newStudio(t, "live", 13*time.Second))
+					w.ways, w.pauses = []bool{false, false}, slices.Clone(c.pauses)
+					playIn(t, w, true, first, second)
+				})
+			}
 		})
 	}
 }

@@ -120,7 +120,7 @@ func (c *clock) close(length int64) {
 	if len(c.closed) == pastSpans {
 		c.closed = append(c.closed[:0], c.closed[1:]...)
 	}
-	c.closed = append(c.closed, Closed{Out: c.end(), Length: length})
+	c.closed = append(c.closed, Closed{Out: c.end(), Length: length, Last: c.last})
 }
 
 // end is where the output is.

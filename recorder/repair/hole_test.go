@@ -86,3 +86,31 @@ func TestHoleBehindAnOverlap(t *testing.T) {
 		}
 	}
 }
+
+// A kill right behind a hole that was closed: the one picture there may come before the end of the sound in front of the
+// hole, and is known all the same when it comes again.
+func TestKillBehindAClosedHole(t *testing.T) {
+	fs := film(12, 14_000, false)
+	for n := 1; n <= 12; n++ {
+		g := newRig(t)
+		g.connect("")
+		g.live(between(fs, 0, 4000), 0, by(0))
+		g.disconnect()
+		g.now = zero.Add(8 * time.Second)
+		g.connect("connection lost")
+		behind := between(fs, 6000, 1<<40)
+		g.live(behind[:n], 1<<40, by(0))
+		g.disconnect()
+		if len(g.s.gaps) != 1 {
+			t.Fatalf("gaps %+v", g.s.gaps)
+		}
+		g.kill(g.r.State())
+		g.now = zero.Add(8500 * time.Millisecond)
+		g.connect("liverec was not running")
+		g.live(behind, 8500, by(0))
+		g.disconnect()
+		if v, want := len(g.s.kind(media.Video)), len(only(between(fs, 0, 4000), media.Video))+len(only(behind, media.Video)); v != want || len(g.s.gaps) != 1 {
+			t.Errorf("%d frames behind the hole: %d pictures written, want %d; gaps %+v", n, v, want, g.s.gaps)
+		}
+	}
+}

@@ -204,7 +204,7 @@ func Restore(cfg Config, sink Sink, s State, tail []TailTag) *Repairer {
 				c.measure(vid, d)
 			}
 		}
-		r.past[t].add(pastTag{sum: tag.Sum, src: tag.Out - c.offset[t] - s.closed(tag.Out), raw: tag.Out, out: tag.Out})
+		r.past[t].add(pastTag{sum: tag.Sum, src: tag.Out - c.offset[t] - s.closed(t, tag.Out), raw: tag.Out, out: tag.Out})
 	}
 	for t := range c.has {
 		if r.sent[t] >= 0 {

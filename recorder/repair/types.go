@@ -169,13 +169,16 @@ type Form struct {
 type Closed struct {
 	Out    int64 `json:"out"`    // ms on the session's clock
 	Length int64 `json:"length"` // ms
+	// Last are the last frames of each track before it: what follows in one track may come before the end of the other.
+	// Zero: an older state, Out must do.
+	Last [2]int64 `json:"last,omitzero"`
 }
 
-// closed is how much of the source's clock was closed behind an output time.
-func (s State) closed(out int64) int64 {
+// closed is how much of the source's clock was closed behind an output time of track t.
+func (s State) closed(t int, out int64) int64 {
 	var sum int64
 	for _, c := range s.Closed {
-		if c.Out > out {
+		if c.Last == [2]int64{} && c.Out > out || c.Last != [2]int64{} && c.Last[t] >= out {
 			sum += c.Length
 		}
 	}
