@@ -69,6 +69,7 @@ func TestConfirmedEndClosesThePartAtOnce(t *testing.T) {
 		parts, takes int
 	}{
 		{"over", 7 * time.Second, 0, true, 1, 1},
+		{"over right behind a cut", 33 * time.Second, 0, true, 2, 1},
 		{"back in time", 7 * time.Second, 5 * time.Second, true, 2, 1},
 		{"back too late", 7 * time.Second, 15 * time.Second, true, 1, 2},
 		{"hardly begun", 3 * time.Second, 5 * time.Second, false, 1, 1},
@@ -76,15 +77,15 @@ func TestConfirmedEndClosesThePartAtOnce(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{})
-				r.cfg.Segment = time.Hour
+				r.cfg.Segment = 31 * time.Second
 				r.room.Start(t.Context())
 				r.start()
 				time.Sleep(c.live)
 				r.room.End()
 				time.Sleep(time.Second)
 				s := r.session()
-				if first := s.Segments()[0]; first.Sealed != c.closed || c.closed && first.Cut != segment.CutEnd {
-					t.Errorf("a second after the end: sealed %v, cut %q", first.Sealed, first.Cut)
+				if last := s.Segments()[len(s.Segments())-1]; last.Sealed != c.closed || c.closed && last.Cut != segment.CutEnd {
+					t.Errorf("a second after the end: sealed %v, cut %q", last.Sealed, last.Cut)
 				}
 				if s.Left {
 					t.Error("the broadcast is over a second after the end")

@@ -42,6 +42,9 @@ const (
 	askLimit    = 20 * time.Second       // one question to a site
 	forcedAfter = 30 * time.Second       // without a key frame a part ends so long after its limit, or at twice the limit
 	shortest    = 5 * time.Second        // no part is cut shorter by time
-	gopMemory   = 32                     // GOPs whose largest one predicts the next
-	diskRetry   = 5 * time.Second        // between two looks at a full disk
+	// flapping is how much media a connection must have brought for its end to be believed at once, however short the open
+	// part is.
+	flapping  = 30 * time.Second
+	gopMemory = 32              // GOPs whose largest one predicts the next
+	diskRetry = 5 * time.Second // between two looks at a full disk
 )

@@ -176,15 +176,16 @@ type capture struct {
 
 // take is one broadcast as this process captures it.
 type take struct {
-	seg   *Segmenter
-	rep   joiner
-	c     *capture
-	live  Live
-	heard time.Time // the room was last known to send
-	why   string    // how the last connection ended
-	clean bool      // the server ended it as it should
-	gone  bool      // the site says that nothing is being sent any more
-	over  bool      // the source said that the broadcast is over, and everything of it came
+	seg    *Segmenter
+	rep    joiner
+	c      *capture
+	live   Live
+	heard  time.Time     // the room was last known to send
+	why    string        // how the last connection ended
+	clean  bool          // the server ended it as it should
+	gone   bool          // the site says that nothing is being sent any more
+	lasted time.Duration // media of the last connection
+	over   bool          // the source said that the broadcast is over, and everything of it came
 }
 
 func newCapture(ctx context.Context, r *Recorder) *capture {
@@ -392,11 +393,11 @@ func (c *capture) away(confirmed bool) {
 
 // closeEarly closes the open part once a clean end is confirmed: its last chunks leave while the rest of ConfirmedEnd is
 // waited for, instead of after it. Should the source come back in that time, the same broadcast goes on in a new part,
-// as it would for a viewer. A part that is shorter than the shortest one stays open, so that a source that flaps does not
-// make one part each time.
+// as it would for a viewer. A part that is shorter than the shortest one stays open if the connection was short too, so that
+// a source that flaps does not make one part each time.
 func (c *capture) closeEarly() {
 	t := c.take
-	if t == nil || !t.clean || !t.gone || t.seg.part == nil || t.seg.lastOut-t.seg.part.base < t.seg.least {
+	if t == nil || !t.clean || !t.gone || t.seg.part == nil || t.seg.lastOut-t.seg.part.base < t.seg.least && t.lasted < flapping {
 		return
 	}
 	if err := t.seg.Close(segment.CutEnd); err != nil {
@@ -485,7 +486,7 @@ func (c *capture) record(ctx context.Context, live Live) segment.Verb {
 	}
 	got := t.seg.seen.After(before)
 	t.why, t.clean = reason(err), errors.Is(err, io.EOF) || errors.Is(err, repair.ErrLoop)
-	t.over = errors.Is(err, ErrOver)
+	t.over, t.lasted = errors.Is(err, ErrOver), ms(t.seg.lastOut-from)
 	switch {
 	case got:
 		t.heard = t.seg.heard
