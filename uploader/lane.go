@@ -511,8 +511,12 @@ func (l *lane) settle(ctx context.Context, r result) {
 				break
 			}
 		}
+		done := "part verified"
+		if f.d.State != segment.Verified {
+			done = "part stored" // the list has to prove it
+		}
 		l.log.Info().Str("session", string(f.d.Segment.ID.Session)).Uint32("seq", f.d.Segment.ID.Seq).
-			Int64("bytes", f.d.Segment.Size).Str("how", f.d.Proof.How).Msg("part verified")
+			Int64("bytes", f.d.Segment.Size).Str("how", f.d.Proof.How).Msg(done)
 		l.count()
 	}
 	if r.err == nil {
