@@ -481,11 +481,15 @@ func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opene
 			}
 			switch {
 			case f.dts >= end+apart && m.over(l, begin, end):
+				m.late(&f)
 				continue
 			case f.dts >= end:
 				return frames, used
-			case f.dts < begin-apart, fresh && f.dts < begin-100*time.Millisecond:
-				continue // from before a gap, or of a clock that is over
+			case fresh && f.dts < begin-100*time.Millisecond:
+				continue // from before the begin, or from where the picture is missing as well
+			case f.dts < begin-apart:
+				m.late(&f)
+				continue
 			}
 			frames = append(frames, f)
 		}
@@ -497,6 +501,13 @@ func (m *emitter) sound(begin, end time.Duration) (frames []frame, used []*opene
 		l.queue = l.queue[1:]
 	}
 	return frames, used
+}
+
+// late admits sound that came when its picture had been handed on long ago, or its clock was over.
+func (m *emitter) late(f *frame) {
+	if m.begun {
+		m.quiet.add(max(f.lasts, m.step[0]), "sound: it came too late")
+	}
 }
 
 // merge puts two rows of frames into one, by DTS.
