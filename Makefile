@@ -45,7 +45,7 @@ test-root:
 	@mkdir -p $(LOG)
 	$(GO) test -race -count=1 -timeout 8m -v ./... 2>&1 | $(call BRIEF,$(LOG)/root.log)
 	@# The crash schedules again with all their samples: the race detector sees only some of them.
-	$(GO) test -count=1 -timeout 5m -v ./pipeline/pipelinetest 2>&1 | $(call BRIEF,$(LOG)/crash.log)
+	$(GO) test -count=1 -timeout 5m -v ./pipeline/pipelinetest ./recorder 2>&1 | $(call BRIEF,$(LOG)/crash.log)
 	@# Allocations are counted without it.
 	$(GO) test -count=1 -timeout 2m -v -run Alloc ./recorder/... ./pkg/media/... 2>&1 | $(call BRIEF,$(LOG)/alloc.log)
 

@@ -279,7 +279,7 @@ func TestI3_DeathAtEveryStep(t *testing.T) {
 				t.Fatalf("only %d steps", all)
 			}
 			stride := map[recorder.Container]int{recorder.ContainerFLV: 1, recorder.ContainerMP4: 2, recorder.ContainerTS: 5}[kind]
-			if testing.Short() {
+			if testing.Short() || raceDetector {
 				stride *= 9
 			}
 			for k := from(stride); k <= all; k += stride {
@@ -299,7 +299,7 @@ func TestI3_PowerCuts(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			all := crashes(t, kind, true, time.Second)[0]
 			stride := 7 // each costs a second
-			if testing.Short() {
+			if testing.Short() || raceDetector {
 				stride = 19
 			}
 			for k := from(stride); k <= all; k += stride {
@@ -320,7 +320,7 @@ func TestI3_DeathAtPairsOfSteps(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			n := 25
-			if testing.Short() {
+			if testing.Short() || raceDetector {
 				n = 8
 			}
 			for range n {
@@ -485,7 +485,7 @@ func TestI3_DeathWhileTheContainerChanges(t *testing.T) {
 		t.Fatalf("only %d steps", all)
 	}
 	stride := 3
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		stride = 19
 	}
 	for k := from(stride); k <= all; k += stride {
@@ -614,7 +614,7 @@ func TestI3_DeathOfNumberedMedia(t *testing.T) {
 			t.Run(fmt.Sprintf("%s power %v", kind, power), func(t *testing.T) {
 				all := run(t, kind, power)[0]
 				stride := 7
-				if testing.Short() {
+				if testing.Short() || raceDetector {
 					stride = 29
 				}
 				for k := from(stride); k <= all; k += stride {

@@ -331,7 +331,7 @@ func TestK_AHoleAtACutIsToldOnce(t *testing.T) {
 				first++
 			}
 			for second := 1; second <= 45 && !t.Failed(); second++ {
-				if raced && second%4 != 3 {
+				if raced && second%6 != 1 {
 					continue
 				}
 				synctest.Test(t, func(t *testing.T) {
