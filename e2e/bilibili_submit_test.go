@@ -196,7 +196,9 @@ func TestBilibiliTranscodeFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	world, studio, _ := bilibiliStudio(t, dir)
-	studio.Turn(func(k *bilitest.Knobs) { k.Transcode = func(bilitest.Part) bilitest.Outcome { return bilitest.Outcome{Fail: 9} } })
+	studio.Turn(func(k *bilitest.Knobs) {
+		k.Transcode = func(bilitest.Part) bilitest.Outcome { return bilitest.Outcome{Fail: 9} }
+	})
 	_, url := live(t, liveroom.Config{Duration: 8 * time.Second})
 	run := liverec(dir, "record", url, "--once", "--keep", "0s", "--to", "bilibili:?cookies=cookies.json&interval=1s")
 	run.Env = world.Env()
