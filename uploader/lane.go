@@ -234,7 +234,10 @@ func (l *lane) refresh(ctx context.Context) {
 		seen[id] = true
 		f, ok := l.flows[id]
 		switch {
-		case !ok || f.stale && f.idle():
+		case !ok || (f.stale || f.d.Key != d.Key) && f.idle():
+			if ok && f.d.Key != d.Key {
+				l.files.forget(id) // it was taken back and begun again, as another kind of file
+			}
 			f = newFlow(d)
 			l.flows[id] = f
 			if d.State == segment.Parked {

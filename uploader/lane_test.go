@@ -168,6 +168,35 @@ func TestLostDoorbellsAreHarmless(t *testing.T) {
 	})
 }
 
+// A part that was begun and taken back is begun again, maybe as another kind of file: it goes under its new name.
+func TestNumberThatIsBegunAgain(t *testing.T) {
+	d := newDisk(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		remote := targettest.NewRemote(chunked)
+		s := d.segment(t, "01A", 1, 555)
+		h.book.add(opened(s, 0), mem)
+		r := h.start(uploader.Config{}, remote.Target(mem))
+		r.in <- segment.Progress{ID: s.ID, Durable: 0}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		h.book.mu.Lock()
+		h.book.rows[pair{mem, s.ID}].Key = "01A/P0001.mp4"
+		h.book.mu.Unlock()
+		h.book.add(s)
+		r.in <- segment.Progress{ID: s.ID, Durable: s.Size, Sealed: true}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if _, ok := remote.Object("01A/P0001.mp4"); !ok {
+			t.Error("the part is not there under its new name")
+		}
+		if _, ok := remote.Object("01A/P0001.flv"); ok {
+			t.Error("the part is there under its old name")
+		}
+		r.drain()
+	})
+}
+
 func TestOpenSegmentIsOnItsWayAndTheHeadGoesOnceLast(t *testing.T) {
 	d := newDisk(t)
 	synctest.Test(t, func(t *testing.T) {
