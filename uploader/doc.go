@@ -17,7 +17,7 @@
 //
 // # One delivery
 //
-//	Opening → Target.Open → Opened → (Put → Acked)… → sealed: last chunk, head chunk beside it → Committing → Commit → Committed
+//	Opening → Target.Open → Opened → (Put → Acked)… → sealed: last chunk, head chunk → Committing → Commit → Committed
 //	→ Verify → Verified → Outcome
 //
 // Every arrow is recorded before the next act begins (I3). After a crash the record says what to ask: Opening opens

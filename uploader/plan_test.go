@@ -105,7 +105,7 @@ func TestI2_PlanOffersWhatCannotChange(t *testing.T) {
 		{"open, head reaches into the second", plan{chunk: 10, size: 35, head: 11}, none, none, 2, 10},
 		{"sealed, the short one", plan{chunk: 10, size: 25, head: 3, sealed: true}, set(1), none, 2, 5},
 		{"sealed, head after all others", plan{chunk: 10, size: 25, head: 3, sealed: true}, set(1, 2), none, 0, 10},
-		{"sealed, head beside one in flight", plan{chunk: 10, size: 25, head: 3, sealed: true}, set(1), set(2), 0, 10},
+		{"sealed, head waits for one in flight", plan{chunk: 10, size: 25, head: 3, sealed: true}, set(1), set(2), -1, 0},
 		{"sealed, head in flight", plan{chunk: 10, size: 25, sealed: true}, set(1, 2), set(0), -1, 0},
 		{"sealed, one small chunk", plan{chunk: 10, size: 5, head: 5, sealed: true}, none, none, 0, 5},
 		{"sealed, exactly one chunk", plan{chunk: 10, size: 10, head: 5, sealed: true}, none, none, 0, 10},
