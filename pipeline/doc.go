@@ -11,7 +11,8 @@
 //
 // # Rooms of the house
 //
-//	recorder           stage 1, capture: one Recorder per room turns a stream into parts on the disk
+//	recorder           stage 1, capture: one Recorder per room turns a stream into parts on the disk. httpflv and hlspull
+//	                   pull; repair joins what cannot say what is missing, retime what numbers its media; site finds rooms
 //	uploader           stage 2, transport: carries chunks of open and closed parts to the targets, and proves them
 //	pipeline/control   stage 3: decides what each broadcast needs, sets the published lists, ends broadcasts
 //	pipeline/reclaim   stage 4: frees what is proven; the only remover of media

@@ -10,7 +10,8 @@
 //
 //	recorder loop   Recorder.Run         resolves, waits, keeps watch, stands between reader and writer
 //	source reader   Recorder.connection  Source.Run; per connection
-//	writer          Recorder.connection  repair and Segmenter; per connection, else the loop itself has them
+//	                                     (an HLS source starts goroutines of its own and waits for them: see hlspull)
+//	writer          Recorder.connection  repair or retime, and Segmenter; per connection, else the loop itself has them
 //	clerk           Recorder.Run         fsync of the open part, every call to the Journal but Enter, in order
 //	sealer          Recorder.Run         patch, fsync, rename, SHA-256 of a closed part
 //
@@ -24,7 +25,8 @@
 // # Memory of one room
 //
 // At most QueueBytes of slabs wait between reader and writer, one more is being filled and one is held by the loop;
-// a packet that does not fit into a slab travels alone. See MemoryPerRoom.
+// a packet that does not fit into a slab travels alone. See MemoryPerRoom. An HLS source holds up to hlspull.MaxMemory
+// beside that, which MemoryPerRoom does not count.
 //
 // # Invariant I2
 //
