@@ -20,8 +20,9 @@ export LIVEREC_TOOLS      = $(TOOLS)
 export LIVEREC_BIN        = $(CACHE)/liverec
 export LIVEREC_VERSITYGW  = $(TOOLS)/versitygw
 
-# Shows what went wrong and one line per package; the whole story is in .cache/log.
-BRIEF = tee $(1) | { grep -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; }
+# Shows what went wrong and one line per package; the whole story is in .cache/log. After a failure, the failed tests
+# again.
+BRIEF = tee $(1) | { grep -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); exit 1; }
 
 .PHONY: build install setup lint test test-root test-e2e test-image bench faults soak fuzz clean
 
