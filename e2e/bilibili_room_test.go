@@ -16,7 +16,7 @@ import (
 // bilibiliLive runs a stand-in for Bilibili with live rooms.
 func bilibiliLive(t *testing.T) (*bilitest.Server, *bilitest.Live) {
 	t.Helper()
-	s, err := bilitest.New()
+	s, err := bilitest.In(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 // dir.
 func bilibiliStudio(t *testing.T, dir string) (*bilitest.Server, *bilitest.Studio, *bilitest.User) {
 	t.Helper()
-	s, err := bilitest.New()
+	s, err := bilitest.In(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,15 +45,6 @@ type Server struct {
 	people
 }
 
-// New starts a stand-in as In does, in a folder of its own.
-func New() (*Server, error) {
-	dir, err := os.MkdirTemp("", "bilitest-")
-	if err != nil {
-		return nil, fmt.Errorf("make a folder for the certificate: %w", err)
-	}
-	return In(dir)
-}
-
 // In starts a stand-in with passport, api and nav in place. Its certificate lies in the folder dir. Close ends it.
 func In(dir string) (*Server, error) {
 	s := Unplugged()

@@ -37,8 +37,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
-	var err error
-	if world, err = bilitest.New(); err != nil {
+	dir, err := os.MkdirTemp("", "bilitest-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	if world, err = bilitest.In(dir); err != nil {
 		return 1, err
 	}
 	defer world.Close()
