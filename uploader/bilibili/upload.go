@@ -168,10 +168,6 @@ func (t *Target) preupload(ctx context.Context, client *bilibili.Client, governo
 	err := client.Do(ctx, bilibili.Call{
 		Op: op, URL: "https://member.bilibili.com/preupload", Query: query, As: bilibili.User, Shape: bilibili.Upload, Timeout: preuploadTime,
 	}, &a)
-	if bilibili.CodeOf(err) == -403 { // not logged in (U 3.1)
-		err = &failure.Error{Op: op, Kind: failure.NeedsHuman, Code: "HTTP 403", Err: err,
-			Hint: "Log in with `liverec login bilibili --cookies " + t.cfg.Cookies + "`."}
-	}
 	if err = t.alive(client, used, governor.Report(bilibili.Preupload, err)); err != nil {
 		return nil, err
 	}
