@@ -199,7 +199,7 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 			h.log.Warn().Err(err).Str("target", string(b.ID)).Int("parts", b.Parts).Msg("an earlier target is not understood any more, its parts stay on the disk")
 			continue
 		}
-		d.Required = b.Required
+		d.ID, d.Required = b.ID, b.Required // an account with two targets has a second ID, which does not follow from its spec alone
 		all = append(all, d)
 	}
 	built := make([]uploader.Target, len(all))

@@ -329,6 +329,7 @@ func verify(c *cli.Context, std streams) error {
 		parsed, err := dest.Parse(d.Spec, "/")
 		var target uploader.Target
 		if err == nil {
+			parsed.ID = d.ID
 			target, err = parsed.Build(c.Context, dest.Env{Data: opt.data, Known: true, Effort: effort, Getenv: os.Getenv, Version: versionOf().Version})
 		}
 		for _, del := range ds {

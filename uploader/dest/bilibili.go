@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/liverec/liverec/pkg/naming"
+	"github.com/liverec/liverec/pkg/segment"
 )
 
 // Submission is what a bilibili: destination says about its submissions. Tag, Desc, Source and Dynamic are templates
@@ -281,6 +282,33 @@ func (s *Submission) spec() (id string, opts []string) {
 	add("lost", s.Lost, s.Lost == "hold")
 	add("upload", "streaming", !s.Streaming)
 	return id, opts
+}
+
+// apart is the ID of a second target of an account: with what no edit of a submission can change. It is the usual one if
+// that is the same as with another target of the account. The first one keeps the usual ID, under which a ledger may know
+// it.
+func (s *Submission) apart(all []Dest) segment.TargetID {
+	kind := func(o *Submission) [3]int {
+		k := [3]int{o.TID, o.Copyright, 0}
+		if o.Private {
+			k[2] = 1
+		}
+		return k
+	}
+	id, _ := s.spec()
+	for _, d := range all {
+		if d.Kind == Bilibili && d.Submission.Cookies == s.Cookies && kind(d.Submission) == kind(s) {
+			return segment.TargetID(id)
+		}
+	}
+	id += "&tid=" + strconv.Itoa(s.TID)
+	if s.Private {
+		id += "&private=1"
+	}
+	if s.Copyright != 1 {
+		id += "&copyright=" + strconv.Itoa(s.Copyright)
+	}
+	return segment.TargetID(id)
 }
 
 // query escapes what would be read as something else, and leaves the rest readable.

@@ -132,7 +132,13 @@ func ParseAll(list []string, base string) ([]Dest, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(all, func(e Dest) bool { return e.ID == d.ID }) {
+		if d.Kind == Bilibili && named(all, d.ID) {
+			d.ID = d.Submission.apart(all)
+		}
+		if named(all, d.ID) {
+			if d.Kind == Bilibili {
+				return nil, fmt.Errorf("%s is named twice: two targets of one account differ in tid, private or copyright", d.ID)
+			}
 			return nil, fmt.Errorf("%s is named twice: every target is named once", d.ID)
 		}
 		all = append(all, d)
@@ -307,6 +313,10 @@ func (d *Dest) name() {
 // escapePath keeps a prefix readable and unambiguous.
 func escapePath(p string) string {
 	return strings.NewReplacer("%", "%25", "?", "%3F", "#", "%23").Replace(p)
+}
+
+func named(all []Dest, id segment.TargetID) bool {
+	return slices.ContainsFunc(all, func(e Dest) bool { return e.ID == id })
 }
 
 // Build makes the target. It asks no remote; Check does. A folder that cannot be written is no error here either. Close

@@ -193,6 +193,25 @@ func TestParseAll(t *testing.T) {
 	}
 }
 
+// One account can have two targets, where an edit could not make the one into the other. The first keeps the name that it
+// has alone, so that a ledger that knows it goes on.
+func TestParseAllOfOneAccount(t *testing.T) {
+	all, err := dest.ParseAll([]string{"bilibili:?cookies=/c&tid=171&tag=live", "bilibili:?cookies=/c&tid=17&private=1&tag=live", "bilibili:?cookies=/c&copyright=2&source=x"}, "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"bilibili:?cookies=/c", "bilibili:?cookies=/c&tid=17&private=1", "bilibili:?cookies=/c&tid=21&copyright=2"} {
+		if string(all[i].ID) != want {
+			t.Errorf("target %d is called %s, not %s", i, all[i].ID, want)
+		}
+	}
+	for _, second := range []string{"bilibili:?cookies=/c", "bilibili:?cookies=/c&desc=x&interval=1h"} {
+		if _, err := dest.ParseAll([]string{"bilibili:?cookies=/c&tag=live", second}, "/"); err == nil || !strings.Contains(err.Error(), "tid, private or copyright") {
+			t.Errorf("%s beside one that an edit makes the same: %v", second, err)
+		}
+	}
+}
+
 func TestBuild(t *testing.T) {
 	base := t.TempDir()
 	data := filepath.Join(base, "data")
