@@ -57,6 +57,13 @@ type Resolver interface {
 	Every() time.Duration
 }
 
+// Patient is a Resolver whose one question may take longer than those of others: it starts a program.
+type Patient interface {
+	Resolver
+	// Patience is how long one question may take.
+	Patience() time.Duration
+}
+
 // Journal is all that capture may tell the ledger. It cannot say "uploaded". Every call returns after the record is
 // durable.
 type Journal interface {

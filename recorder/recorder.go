@@ -410,6 +410,9 @@ func (c *capture) closeEarly() {
 // ask resolves, but not beyond the moment at which the broadcast would be over.
 func (c *capture) ask(ctx context.Context) (Live, error) {
 	limit := askLimit
+	if p, ok := c.deps.Resolver.(Patient); ok {
+		limit = max(limit, p.Patience())
+	}
 	if c.take != nil {
 		limit = min(limit, max(time.Until(c.deadline()), 2*time.Second))
 	}

@@ -159,7 +159,7 @@ type page struct {
 	found            bool // the other program knew the page last time
 }
 
-var _ recorder.Resolver = (*page)(nil)
+var _ recorder.Patient = (*page)(nil)
 
 // Resolve asks the address itself first.
 func (p *page) Resolve(ctx context.Context, room segment.Room) (recorder.Live, error) {
@@ -200,6 +200,18 @@ func (p *page) Every() time.Duration {
 	}
 	return p.direct.Every()
 }
+
+// Patience is that of both, since both may be asked.
+func (p *page) Patience() time.Duration {
+	d := pageWait
+	if x, ok := p.external.(recorder.Patient); ok {
+		d += x.Patience()
+	}
+	return d
+}
+
+// pageWait is how long an address may take to turn out to be a page.
+const pageWait = 15 * time.Second
 
 // isPage reports whether an answer may be that of a page: it is one, or it is not for programs like this one.
 func isPage(err error) bool {

@@ -89,6 +89,7 @@ type Resolver struct {
 	addr address
 	want want
 	auto bool
+	odd  *httpflv.Oddities // of all connections
 
 	mu    sync.Mutex
 	about About // the newest answer
@@ -123,7 +124,8 @@ func (s *Site) Resolver(cfg Config) (*Resolver, error) {
 	default:
 		return nil, fmt.Errorf("%q is no codec; use avc or hevc", clip(cfg.Codec))
 	}
-	return &Resolver{site: s, cfg: cfg, addr: a, want: w, auto: cfg.Quality == "" || cfg.Quality == "auto"}, nil
+	return &Resolver{site: s, cfg: cfg, addr: a, want: w, auto: cfg.Quality == "" || cfg.Quality == "auto",
+		odd: httpflv.NewOddities(cfg.Log)}, nil
 }
 
 // Every is how often a room looks while nothing is on: 10 s.
@@ -336,7 +338,7 @@ func (r *Resolver) open(ctx context.Context, c candidate) (recorder.Source, erro
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if c.form == formFLV {
-		return httpflv.Open(ctx, httpflv.Config{URL: c.url, Header: r.header(), Dial: r.site.cfg.Dial, Public: []string{"Referer"}})
+		return httpflv.Open(ctx, httpflv.Config{URL: c.url, Header: r.header(), Dial: r.site.cfg.Dial, Public: []string{"Referer"}, Odd: r.odd})
 	}
 	at := c.place
 	src, err := hlspull.New(hlspull.Config{

@@ -32,6 +32,9 @@ import (
 // every is how often a page is asked about while nothing is on: each question is a whole program.
 const every = time.Minute
 
+// opening is how long it may take to open the stream that a program named: some requests, each with its own bound.
+const opening = 25 * time.Second
+
 var (
 	// ErrAbsent says that neither program is installed.
 	ErrAbsent = errors.New("neither streamlink nor yt-dlp is installed")
@@ -60,9 +63,10 @@ type Config struct {
 type Resolver struct {
 	cfg  Config
 	page *url.URL
+	odd  *httpflv.Oddities // of all connections
 }
 
-var _ recorder.Resolver = (*Resolver)(nil)
+var _ recorder.Patient = (*Resolver)(nil)
 
 // New checks the address and asks nobody.
 func New(cfg Config) (*Resolver, error) {
@@ -73,11 +77,14 @@ func New(cfg Config) (*Resolver, error) {
 	if u.User != nil {
 		return nil, errors.New("an address with a password in it is not handed to another program: its command line can be read by everybody on this machine")
 	}
-	return &Resolver{cfg: cfg, page: u}, nil
+	return &Resolver{cfg: cfg, page: u, odd: httpflv.NewOddities(cfg.Log)}, nil
 }
 
 // Every is a minute: each question starts a program.
 func (r *Resolver) Every() time.Duration { return every }
+
+// Patience is what the programs may take, and the opening of the stream that they name.
+func (r *Resolver) Patience() time.Duration { return Patience + opening }
 
 // Resolve asks a program where the stream is, and opens it. The error is ErrAbsent, ErrUnknown, or says what could not be
 // asked or opened.
@@ -111,7 +118,7 @@ func (r *Resolver) open(ctx context.Context, a answer, s stream) (recorder.Sourc
 		return nil, err
 	}
 	if s.form == formHTTP {
-		src, err := httpflv.Open(ctx, httpflv.Config{URL: s.url, Header: s.header, Dial: r.cfg.Dial})
+		src, err := httpflv.Open(ctx, httpflv.Config{URL: s.url, Header: s.header, Dial: r.cfg.Dial, Odd: r.odd})
 		if err == nil {
 			return src, nil
 		}

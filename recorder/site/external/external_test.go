@@ -374,3 +374,31 @@ func TestRealPrograms(t *testing.T) {
 		})
 	}
 }
+
+// What is odd in the FLV that a program named stands in the log of its room.
+func TestOdditiesAreTold(t *testing.T) {
+	flv := room(t, liveroom.Config{Speed: 20, Duration: 4 * time.Second, Fault: func(int) liveroom.Fault {
+		return liveroom.Fault{Events: []liveroom.Event{{Tags: 20, Junk: []byte("<html>502 Bad Gateway</html>")}}}
+	}})
+	tools := programs(t, map[string]string{"streamlink": printing(`{"streams":{"live":{"type":"http","method":"GET","url":"`+flv+`"}}}`, 0)})
+	var log bytes.Buffer
+	r, err := external.New(external.Config{URL: page, Tools: tools, Log: zerolog.New(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := r.Resolve(t.Context(), segment.Room{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan *media.Batch)
+	go func() {
+		live.Source.Run(t.Context(), out)
+		close(out)
+	}()
+	for b := range out {
+		b.Release()
+	}
+	if s := log.String(); !strings.Contains(s, `"what":"junk between tags"`) {
+		t.Error(s)
+	}
+}
