@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func Climb(was LadderState, free int64, rooms []segment.RoomID) (now LadderState
 // LadderDeps are the parts that a Ladder works with.
 type LadderDeps struct {
 	Measure func() (Space, error)       // the disk of the data folder; Statfs makes one
-	Rooms   []Room                      // may be empty
+	Rooms   []Room                      // may be empty; SetRooms changes them
 	Low     func(low bool)              // uploads before all else, or no longer; may be nil; must not block
 	Tell    func(rung Rung, why string) // one call per change of rung; may be nil; must not block
 	Log     zerolog.Logger
@@ -118,11 +119,11 @@ type LadderDeps struct {
 type Ladder struct {
 	cfg LadderConfig
 	LadderDeps
-	order []segment.RoomID // least important first
-	rooms map[segment.RoomID]Room
 
 	mu    sync.Mutex
 	state LadderState
+	order []segment.RoomID // least important first
+	rooms map[segment.RoomID]Room
 }
 
 // NewLadder makes a Ladder and looks at the disk once, for the defaults. It starts nothing.
@@ -147,15 +148,33 @@ func NewLadder(cfg LadderConfig, d LadderDeps) (*Ladder, error) {
 		cfg.StopFree = DefaultStopFree
 	}
 	l := &Ladder{
-		cfg: cfg, LadderDeps: d, rooms: map[segment.RoomID]Room{},
+		cfg: cfg, LadderDeps: d,
 		state: LadderState{Rung: DiskOK, Space: space, MinFree: cfg.MinFree, StopFree: cfg.StopFree},
 	}
-	sorted := slices.Clone(d.Rooms)
-	slices.SortStableFunc(sorted, func(a, b Room) int { return a.Priority - b.Priority })
-	for _, r := range sorted {
-		l.order, l.rooms[r.ID] = append(l.order, r.ID), r
-	}
+	l.SetRooms(d.Rooms)
 	return l, nil
+}
+
+// SetRooms puts other rooms in the place of those of before. One that stays paused by the ladder stays so; one that is
+// gone is forgotten. Of rooms with one priority those that stand first are paused first.
+func (l *Ladder) SetRooms(rooms []Room) {
+	sorted := slices.Clone(rooms)
+	slices.SortStableFunc(sorted, func(a, b Room) int { return cmp.Compare(a.Priority, b.Priority) })
+	order, byID := make([]segment.RoomID, 0, len(sorted)), make(map[segment.RoomID]Room, len(sorted))
+	for _, r := range sorted {
+		order, byID[r.ID] = append(order, r.ID), r
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.order, l.rooms = order, byID
+	l.state.Paused = slices.DeleteFunc(slices.Clone(l.state.Paused), func(id segment.RoomID) bool { _, here := byID[id]; return !here })
+}
+
+// Paused reports whether the ladder holds a room back.
+func (l *Ladder) Paused(id segment.RoomID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.state.Paused, id)
 }
 
 func (l *Ladder) String() string { return "disk ladder" }
@@ -202,6 +221,7 @@ func (l *Ladder) look(space Space, kick chan<- struct{}) {
 	now, pause, resume := Climb(was, space.Free, l.order)
 	now.Space = space
 	l.state = now
+	rooms := l.rooms // SetRooms makes a new one
 	l.mu.Unlock()
 	if now.Rung != DiskOK {
 		select {
@@ -213,12 +233,12 @@ func (l *Ladder) look(space Space, kick chan<- struct{}) {
 		l.changed(was, now)
 	}
 	for _, id := range pause {
-		l.Log.Warn().Str("room", l.rooms[id].Name).Int64("free", space.Free).Msg("room paused, the disk is nearly full")
-		l.rooms[id].Do(segment.Command{Room: id, Verb: segment.VerbPause})
+		l.Log.Warn().Str("room", rooms[id].Name).Int64("free", space.Free).Msg("room paused, the disk is nearly full")
+		rooms[id].Do(segment.Command{Room: id, Verb: segment.VerbPause})
 	}
 	for _, id := range resume {
-		l.Log.Info().Str("room", l.rooms[id].Name).Int64("free", space.Free).Msg("room goes on, the disk has room again")
-		l.rooms[id].Do(segment.Command{Room: id, Verb: segment.VerbContinue})
+		l.Log.Info().Str("room", rooms[id].Name).Int64("free", space.Free).Msg("room goes on, the disk has room again")
+		rooms[id].Do(segment.Command{Room: id, Verb: segment.VerbContinue})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -37,12 +38,14 @@ type Ledger interface {
 
 // Stages are the parts of the house.
 type Stages struct {
-	Captures  []CaptureFunc // may be empty: `resume`, `upload`
+	Captures  []CaptureFunc // those of the start, may be empty: `resume`, `upload`; Pipeline.Start takes in more
 	Transport Transport
 	Control   *control.Control
 	Reclaim   *reclaim.Reclaimer
 	Ladder    *Ladder // nil: the disk is not watched
 	Ledger    Ledger
+	// Opened is called when the stages run and Start takes rooms in. It must not block; nil: nobody wants to know.
+	Opened func()
 }
 
 // Config of a Pipeline. Zero durations mean the defaults.
@@ -86,6 +89,9 @@ type Pipeline struct {
 	cfg Config
 	Stages
 	log zerolog.Logger
+
+	mu    sync.Mutex
+	floor *floor // of the Run that is under way
 }
 
 // New makes a Pipeline. It starts nothing.
@@ -109,6 +115,7 @@ type stage struct {
 	name   string
 	cancel context.CancelFunc
 	done   chan struct{} // closed when it has returned
+	left   chan struct{} // of a capture: closed when the floor has forgotten it
 	err    error         // valid after done
 }
 
@@ -151,6 +158,7 @@ func (p *Pipeline) Run(ctx, hard context.Context) (Result, error) {
 		}
 		captures = append(captures, c)
 	}
+	rooms := newFloor(p, ctx, hard, progress)
 	w := newWave(hard)
 	defer w.end()
 
@@ -161,21 +169,22 @@ func (p *Pipeline) Run(ctx, hard context.Context) (Result, error) {
 	if p.Ladder != nil {
 		lad = p.start(hard, service{p.Ladder.String(), func(ctx context.Context) error { return p.Ladder.Run(ctx, kick) }})
 	}
-	caps := make([]*stage, 0, len(captures))
 	for _, c := range captures {
-		s := p.start(ctx, c)
-		defer context.AfterFunc(hard, s.cancel)()
-		caps = append(caps, s)
+		rooms.put(c)
 	}
+	p.open(rooms)
 
 	var r Result
-	r.Stopped = !p.wait(ctx, hard, caps)
+	r.Stopped = !p.wait(ctx, hard, rooms)
 
 	// The stop wave, along the data.
-	for _, s := range caps {
-		s.cancel()
-	}
+	caps := rooms.close()
 	w.await(p.cfg.StopCapture, caps...)
+	for _, s := range caps {
+		if w.returned(s) {
+			<-s.left
+		}
+	}
 	if w.lost == nil { // nobody can ring any more
 		close(progress)
 	}
@@ -208,10 +217,10 @@ func (p *Pipeline) Run(ctx, hard context.Context) (Result, error) {
 
 // wait returns when somebody asks for a stop (false), or when the captures are done and nothing is left that can move
 // (true).
-func (p *Pipeline) wait(ctx, hard context.Context, caps []*stage) bool {
-	for _, s := range caps {
+func (p *Pipeline) wait(ctx, hard context.Context, rooms *floor) bool {
+	for s := rooms.any(); s != nil && p.cfg.Once; s = rooms.any() {
 		select {
-		case <-s.done:
+		case <-s.left:
 		case <-ctx.Done():
 			return false
 		case <-hard.Done():
