@@ -295,6 +295,12 @@ func sortedTargets(b segment.Broadcast) []segment.TargetID {
 }
 
 func find(ds []segment.Delivery, id segment.ID) (segment.Delivery, bool) {
+	// They are in order and seldom have a hole; a broadcast of 10,000 parts is asked 30,000 times.
+	if len(ds) > 0 {
+		if i := int64(id.Seq) - int64(ds[0].Segment.ID.Seq); i >= 0 && i < int64(len(ds)) && ds[i].Segment.ID == id {
+			return ds[i], true
+		}
+	}
 	for _, d := range ds {
 		if d.Segment.ID == id {
 			return d, true
