@@ -88,6 +88,9 @@ func TestFloorPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !strings.HasPrefix(imp, module) {
+				if imp == "log" && f.path == "pkg/web/errorlog.go" {
+					continue // http.Server takes its type and no other; it ends in our logger
+				}
 				if imp == "log" || imp == "log/slog" {
 					t.Errorf("%s imports %s: logs go through the zerolog.Logger that was handed in", f.path, imp)
 				}
