@@ -269,14 +269,14 @@ func (r *reader) targets(raw *rawFile, c *Config) {
 		t := Target{Name: name, To: *to, Required: true}
 		if r.checks.Destination != nil {
 			id, required, err := r.checks.Destination(t.To, r.base)
-			if err != nil {
+			switch other, twice := seen[id]; {
+			case err != nil:
 				r.bad(path+".to", "%v", err)
-			} else if other, ok := seen[id]; ok {
+			case twice:
 				r.bad(path+".to", "it is the same place as target %s; leave one of them out", other)
-			} else {
-				seen[id] = name
+			default:
+				seen[id], t.Required = name, required
 			}
-			t.Required = required
 		}
 		c.Targets = append(c.Targets, t)
 	}
@@ -297,8 +297,8 @@ func (r *reader) rooms(raw *rawFile, c *Config) {
 		base.Folder = r.template("defaults.name", d.Name, base.Folder)
 	}
 	c.Defaults = base
-	if !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Required }) {
-		r.bad("target", "every target has required=false, so that nothing would ever be safe; leave it out of at least one")
+	if len(all) > 0 && !slices.ContainsFunc(c.Targets, func(t Target) bool { return t.Required }) {
+		r.bad("target."+all[0]+".to", "every target has required=false, so that nothing would ever be safe; leave it out of at least one")
 	}
 	names, urls := map[string]int{}, map[string]int{}
 	c.Rooms = make([]Room, 0, len(raw.Room))
@@ -373,10 +373,10 @@ func checkName(s string) error {
 		return fmt.Errorf("%q is no name: it is empty, or has a space at an end", clip(s))
 	case len(s) > naming.MaxComponent:
 		return fmt.Errorf("%q is too long; use at most %d bytes", clip(s), naming.MaxComponent)
-	case naming.Line(s) != s || strings.ContainsAny(s, "/\\"):
-		return fmt.Errorf("%q is no name: it has a slash or a control character", clip(s))
 	case strings.Contains(s, "{"):
 		return fmt.Errorf("%q looks like a template; the remote folder of a room is called folder here, name is what the room is called", clip(s))
+	case naming.Line(s) != s || strings.ContainsAny(s, "/\\"):
+		return fmt.Errorf("%q is no name: it has a slash or a control character", clip(s))
 	}
 	return nil
 }
@@ -391,7 +391,7 @@ func (r *reader) shared(path string, raw *rawShared, base Room, known map[string
 	if room.Segment > longestSubmitted && (raw.Segment != nil || raw.To != nil) {
 		for _, name := range room.To {
 			if strings.HasPrefix(known[name].To, "bilibili:") {
-				r.bad(path+".segment", "Bilibili takes parts of at most %v, and %s is one of the targets; right would be \"1h\"", longestSubmitted, name)
+				r.bad(path+".segment", "Bilibili takes parts of at most %s, and %s is one of the targets; right would be \"1h\"", short(longestSubmitted), name)
 			}
 		}
 	}
@@ -449,6 +449,7 @@ func (r *reader) to(path string, names []string, known map[string]Target) {
 		switch {
 		case !ok && (strings.ContainsAny(name, ":/") || name == "."):
 			r.bad(at, "%q is a destination, and rooms name targets here; add [target.NAME] with to = \"…\" and write to = [\"NAME\"]", clip(scrub(name)))
+			required = true
 		case !ok:
 			all := slices.Sorted(maps.Keys(known))
 			if near := nearest(name, all); near != "" {
@@ -516,7 +517,7 @@ func (r *reader) notify(path string, raw rawNotify) Notify {
 	kind, _, ok := strings.Cut(n.URL.Reveal(), "://")
 	kind, _, _ = strings.Cut(kind, "+")
 	switch {
-	case n.URL.IsZero() && raw.URL != nil:
+	case n.URL.IsZero() && raw.URL != nil && raw.URLFile == nil:
 		r.bad(at, "it is empty; right would be \"telegram://TOKEN@telegram?chats=ID\"")
 	case n.URL.IsZero():
 	case !ok || kind == "" || strings.ContainsFunc(kind, func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') }):

@@ -365,6 +365,7 @@ var useless = map[string]string{
 	"once":        "a service goes on until it is stopped, so that it has no effect here; leave it out",
 	"strict":      "it changes the exit status of `liverec record` and has no effect here; leave it out",
 	"no-progress": "a service draws no progress; leave it out",
+	"required":    "it is said in the destination: to = \"…?required=false\"",
 	"config":      "a config file cannot name another one; leave it out",
 }
 

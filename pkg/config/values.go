@@ -19,9 +19,21 @@ func duration(s string, low, high time.Duration) (time.Duration, error) {
 	case err != nil:
 		return 0, fmt.Errorf("%q is not a duration such as \"15m\", \"90s\" or \"1h30m\"", clip(s))
 	case d < low || d > high:
-		return 0, fmt.Errorf("%q is out of range; use %v to %v", clip(s), low, high)
+		return 0, fmt.Errorf("%q is out of range; use %s to %s", clip(s), short(low), short(high))
 	}
 	return d, nil
+}
+
+// short is a duration as a person writes it: 24h, not 24h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // size reads "4GiB".
@@ -118,25 +130,19 @@ func (w Window) Open(at time.Time) bool {
 	return false
 }
 
-// Next is the next moment after one at which to look again: nothing changes before it. Zero if nothing ever does.
+// Next is the next moment after one at which to look again: nothing changes before it. Zero if nothing ever does. It is
+// at most an hour away, since a clock that is set back or forward does so at a full hour.
 func (w Window) Next(after time.Time) time.Time {
-	var next time.Time
+	if w.IsZero() {
+		return time.Time{}
+	}
+	wait := 60 - after.Minute()
 	for _, s := range w.spans {
-		for _, m := range [...]int{s.from, s.to} {
-			for day := range 3 { // a clock that is set back shows an hour of today twice
-				t := time.Date(after.Year(), after.Month(), after.Day()+day, 0, m, 0, 0, after.Location())
-				if t.After(after) {
-					if next.IsZero() || t.Before(next) {
-						next = t
-					}
-					break
-				}
+		for _, edge := range [...]int{s.from, s.to} {
+			if d := (edge - after.Minute() + 24*60) % 60; d > 0 {
+				wait = min(wait, d)
 			}
 		}
 	}
-	// A clock that is set forward or back can jump over one of them: a look at each full hour finds that.
-	if hour := after.Truncate(time.Hour).Add(time.Hour); hour.Before(next) {
-		return hour
-	}
-	return next
+	return after.Truncate(time.Minute).Add(time.Duration(wait) * time.Minute)
 }
