@@ -25,7 +25,8 @@ type house struct {
 	opt    options
 	std    streams
 	log    zerolog.Logger
-	screen *terminal // nil where there is none
+	screen *terminal      // nil where there is none
+	zone   *time.Location // of names and timetables
 
 	sums    uploader.Sums // of files that this process has read through before they are sent
 	dir     *durable.Dir
@@ -78,7 +79,7 @@ func parseDests(list []string) ([]dest.Dest, error) {
 
 // open takes the data folder and the ledger.
 func open(ctx context.Context, opt options, std streams, log zerolog.Logger, screen *terminal) (*house, error) {
-	h := &house{opt: opt, std: std, log: log, screen: screen}
+	h := &house{opt: opt, std: std, log: log, screen: screen, zone: time.Local}
 	var err error
 	if h.dir, err = durable.Open(opt.data, nil); err != nil {
 		return nil, durable.Explain(opt.data, err)

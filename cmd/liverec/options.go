@@ -92,16 +92,21 @@ type options struct {
 	stopGrace time.Duration
 	accept    bool
 
+	roomOptions
+	once   bool
+	strict bool
+}
+
+// roomOptions say how one room is recorded.
+type roomOptions struct {
 	segment time.Duration
 	maxSize int64
 	quality string
 	holder  recorder.Container
 	ads     bool // are kept
-	once    bool
 	grace   time.Duration
-	name    naming.Template
-	title   naming.Template
-	strict  bool
+	name    naming.Template // the remote folder of a broadcast
+	title   naming.Template // of a submission
 	sites   siteOptions
 }
 

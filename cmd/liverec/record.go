@@ -61,12 +61,15 @@ func record(c *cli.Context, std streams) error {
 // watched is a room with the one who knows whether it is live.
 type watched struct {
 	room segment.Room
+	opt  roomOptions
 	// resolver makes that one. pressed says whether the disk runs short; nil: it never does.
 	resolver func(log zerolog.Logger, pressed func() bool) recorder.Resolver
 }
 
 // findRoom finds the site of an address, or says which sites there are.
-func findRoom(raw string, opt options) (watched, error) { return newSites(opt).find(raw) }
+func findRoom(raw string, opt options) (watched, error) {
+	return newSites(opt.sites.cookies).find(raw, opt.roomOptions)
+}
 
 // runRecord is `record` and `demo`: it opens the house, records until it is over or told to stop, and says how it went.
 // told, if not nil, hears of every picture and of the end.

@@ -63,36 +63,43 @@ func readSites(c *cli.Context) (siteOptions, error) {
 
 // sites is what all rooms of a process share. It asks nobody before the first room does.
 type sites struct {
-	opt   options
-	hosts *fetch.Hosts
+	cookies string // file of the account that asks; "": nobody is logged in
+	hosts   *fetch.Hosts
 
-	once  sync.Once // guards the making of what is below
-	bili  *bilibili.Site
-	tools *external.Tools
-	err   error
+	mu      sync.Mutex // guards what is below
+	account *client.Account
+	bili    *bilibili.Site
+	tools   *external.Tools
 }
 
-func newSites(opt options) *sites { return &sites{opt: opt, hosts: &fetch.Hosts{}} }
+func newSites(cookies string) *sites { return &sites{cookies: cookies, hosts: &fetch.Hosts{}} }
+
+// checkRoom makes a room of an address, or says which sites there are. It asks nobody.
+func checkRoom(raw string) (segment.Room, error) {
+	if bilibili.Knows(raw) {
+		return bilibili.Check(raw)
+	}
+	return direct.Check(raw)
+}
 
 // find finds the site of an address, or says which sites there are.
-func (s *sites) find(raw string) (watched, error) {
+func (s *sites) find(raw string, opt roomOptions) (watched, error) {
 	if bilibili.Knows(raw) {
-		return s.findBilibili(raw)
+		return s.findBilibili(raw, opt)
 	}
 	room, err := direct.Check(raw)
 	if err != nil {
 		return watched{}, usagef("%v", err)
 	}
-	return watched{room, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
-		r, err := direct.New(direct.Config{URL: raw, Quality: s.opt.quality, Ads: s.opt.ads, Hosts: s.hosts, Pressed: pressed, Log: log})
+	return watched{room, opt, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
+		r, err := direct.New(direct.Config{URL: raw, Quality: opt.quality, Ads: opt.ads, Hosts: s.hosts, Pressed: pressed, Log: log})
 		if err != nil {
 			panic(fmt.Sprintf("an address that was checked cannot be used: %v", err)) // New refuses what Check refuses, nothing else
 		}
 		if !mayBePage(raw) {
 			return r
 		}
-		s.open(nil, log)
-		x, err := external.New(external.Config{URL: raw, Tools: s.tools, Quality: s.opt.quality, Ads: s.opt.ads, Hosts: s.hosts, Pressed: pressed, Log: log})
+		x, err := external.New(external.Config{URL: raw, Tools: s.programs(log), Quality: opt.quality, Ads: opt.ads, Hosts: s.hosts, Pressed: pressed, Log: log})
 		if err != nil {
 			return r // a password in the address: no other program gets to see it
 		}
@@ -100,24 +107,20 @@ func (s *sites) find(raw string) (watched, error) {
 	}}, nil
 }
 
-func (s *sites) findBilibili(raw string) (watched, error) {
+func (s *sites) findBilibili(raw string, opt roomOptions) (watched, error) {
 	room, err := bilibili.Check(raw)
 	if err != nil {
 		return watched{}, usagef("%v", err)
 	}
-	if err := bilibili.CheckQuality(s.opt.quality); err != nil {
+	if err := bilibili.CheckQuality(opt.quality); err != nil {
 		return watched{}, usagef("--quality: %v", err)
 	}
-	var account *client.Account
-	if s.opt.sites.cookies != "" {
-		if account, err = client.OpenAccount(s.opt.sites.cookies); err != nil {
-			return watched{}, err
-		}
+	if err := s.login(); err != nil {
+		return watched{}, err
 	}
-	return watched{room, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
-		s.open(account, log)
-		r, err := s.bili.Resolver(bilibili.Config{URL: raw, Quality: s.opt.quality, Codec: s.opt.sites.codec, Original: s.opt.sites.original,
-			Allow: s.opt.sites.allow, Ban: s.opt.sites.ban, Ads: s.opt.ads, Pressed: pressed, Log: log})
+	return watched{room, opt, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
+		r, err := s.bilibili(log).Resolver(bilibili.Config{URL: raw, Quality: opt.quality, Codec: opt.sites.codec, Original: opt.sites.original,
+			Allow: opt.sites.allow, Ban: opt.sites.ban, Ads: opt.ads, Pressed: pressed, Log: log})
 		if err != nil {
 			panic(fmt.Sprintf("a room that was checked cannot be used: %v", err)) // Resolver refuses what was checked above, nothing else
 		}
@@ -125,10 +128,31 @@ func (s *sites) findBilibili(raw string) (watched, error) {
 	}}, nil
 }
 
-// open makes what is shared, with the logger of the first room.
-func (s *sites) open(account *client.Account, log zerolog.Logger) {
-	s.once.Do(func() {
-		s.bili = bilibili.NewSite(bilibili.SiteConfig{Client: client.NewClient(client.Config{Account: account, Log: log}), Hosts: s.hosts, Log: log})
+// login reads the cookie file, once.
+func (s *sites) login() (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cookies != "" && s.account == nil {
+		s.account, err = client.OpenAccount(s.cookies)
+	}
+	return err
+}
+
+// bilibili is the platform that all its rooms share: one poller asks for all of them. It has the logger of the first.
+func (s *sites) bilibili(log zerolog.Logger) *bilibili.Site {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bili == nil {
+		s.bili = bilibili.NewSite(bilibili.SiteConfig{Client: client.NewClient(client.Config{Account: s.account, Log: log}), Hosts: s.hosts, Log: log})
+	}
+	return s.bili
+}
+
+// programs are the other programs that find streams in pages.
+func (s *sites) programs(log zerolog.Logger) *external.Tools {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tools == nil {
 		var env []string
 		for _, k := range external.Passed {
 			if v, ok := os.LookupEnv(k); ok {
@@ -136,7 +160,8 @@ func (s *sites) open(account *client.Account, log zerolog.Logger) {
 			}
 		}
 		s.tools = external.NewTools(external.ToolsConfig{Env: env, Log: log})
-	})
+	}
+	return s.tools
 }
 
 // mayBePage reports whether an address may be a page with a stream in it, rather than certainly a stream.

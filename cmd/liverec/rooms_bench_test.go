@@ -21,7 +21,7 @@ const manyRooms = "LIVEREC_BENCH_ROOMS"
 // recordRooms is what a service with many rooms does, with a store that nobody answers for.
 func recordRooms(urls []string) int {
 	opt := options{data: os.Getenv("LIVEREC_DATA"), logLevel: "error", logFormat: "json", noProgress: true, to: []string{os.Getenv("LIVEREC_TO")},
-		uploads: 3, stopFree: 1, segment: 15 * time.Minute, maxSize: 4 << 30, quality: "auto", holder: "auto", grace: time.Minute}
+		uploads: 3, stopFree: 1, roomOptions: roomOptions{segment: 15 * time.Minute, maxSize: 4 << 30, quality: "auto", holder: "auto", grace: time.Minute}}
 	ds, err := parseDests(opt.to)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/liverec/liverec/pipeline"
@@ -33,8 +35,8 @@ const workerMemory = 512 << 10
 // stages is the object graph of a run.
 type stages struct {
 	h         *house
-	rooms     []watched
-	recorders []*recorder.Recorder // set by pipeline through the capture functions, before Run
+	crew      crew
+	measure   func() (pipeline.Space, error)
 	transport *uploader.Transport
 	control   *control.Control
 	ladder    *pipeline.Ladder
@@ -48,9 +50,53 @@ type stages struct {
 	lastErr error
 }
 
+// crew are the rooms of a run. Those of a service come and go.
+type crew struct {
+	mu   sync.Mutex
+	list []*member // in the order in which they are shown
+}
+
+// member is one room of the run.
+type member struct {
+	watched
+	rec atomic.Pointer[recorder.Recorder] // the newest; nil before it starts
+	do  func(segment.Verb)                // a person's command; must not block
+}
+
+// all are the rooms of this moment.
+func (c *crew) all() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.list // set makes a new one
+}
+
+// set puts other rooms in the place of those of before.
+func (c *crew) set(list []*member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = slices.Clone(list)
+}
+
+// find finds a room by its name, its address or its ID; nil if there is none.
+func (c *crew) find(room string) *member {
+	for _, m := range c.all() {
+		if room == m.room.Name || room == m.room.URL || room == string(m.room.ID) {
+			return m
+		}
+	}
+	return nil
+}
+
+// command hands a command to what records the room now.
+func (m *member) command(verb segment.Verb) {
+	if r := m.rec.Load(); r != nil {
+		r.Do(segment.Command{Room: m.room.ID, Verb: verb})
+	}
+}
+
 // stages builds everything by hand. Nothing runs yet.
 func (h *house) stages(rooms []watched) (*stages, error) {
-	s := &stages{h: h, rooms: rooms, bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
+	s := &stages{h: h, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
 	wrapped := make([]uploader.Destination, len(h.targets))
 	var publishers []control.Publisher
 	var submitters []control.Submitter
@@ -75,18 +121,21 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Submitters: submitters, Log: h.log}); err != nil {
 		return nil, err
 	}
-	measure := pipeline.Statfs(h.opt.data)
 	var lad []pipeline.Room
-	for i, w := range rooms {
-		lad = append(lad, pipeline.Room{ID: w.room.ID, Name: w.room.Name, Do: func(c segment.Command) { s.recorders[i].Do(c) }})
+	var list []*member
+	for _, w := range rooms {
+		m := &member{watched: w}
+		m.do = m.command
+		list = append(list, m)
+		lad = append(lad, pipeline.Room{ID: w.room.ID, Name: w.room.Name, Do: func(c segment.Command) { m.command(c.Verb) }})
 	}
-	s.recorders = make([]*recorder.Recorder, len(rooms))
+	s.crew.set(list)
 	if s.ladder, err = pipeline.NewLadder(pipeline.LadderConfig{MinFree: h.opt.minFree, StopFree: max(h.opt.stopFree, 1)}, // 0 means the default there, and "never" here
-		pipeline.LadderDeps{Measure: measure, Rooms: lad, Log: h.log}); err != nil {
+		pipeline.LadderDeps{Measure: s.measure, Rooms: lad, Log: h.log}); err != nil {
 		return nil, err
 	}
 	disk := func() (reclaim.Disk, error) {
-		sp, err := measure()
+		sp, err := s.measure()
 		return reclaim.Disk{Free: sp.Free, MinFree: s.ladder.State().MinFree}, err
 	}
 	rec, err := reclaim.New(reclaim.Config{}, reclaim.Deps{Journal: h.led, Dir: h.dir, Disk: disk, Log: h.log})
@@ -94,20 +143,27 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 		return nil, err
 	}
 	s.st = pipeline.Stages{Transport: s.transport, Control: s.control, Reclaim: rec, Ladder: s.ladder, Ledger: h.led}
-	for i, w := range rooms {
-		s.st.Captures = append(s.st.Captures, func(out chan<- segment.Progress) (pipeline.Capture, error) {
-			log := h.log.With().Str("room", w.room.Name).Logger()
-			res := w.resolver(log, func() bool { return s.ladder.State().Rung != pipeline.DiskOK })
-			r, err := recorder.New(recorder.Config{Room: w.room, Segment: h.opt.segment, MaxSize: h.opt.maxSize, Grace: max(h.opt.grace, time.Nanosecond),
-				Container: h.opt.holder, Once: h.opt.once, DiskFloor: 2 * h.opt.stopFree},
-				recorder.Deps{Resolver: res, Journal: h.led, Dir: h.dir, Progress: out, Log: h.log, Name: h.remoteName,
-					Ended: func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
-					Free:  func() (int64, error) { sp, err := measure(); return sp.Free, err }})
-			s.recorders[i] = r
-			return r, err
-		})
+	for _, m := range list {
+		s.st.Captures = append(s.st.Captures, func(out chan<- segment.Progress) (pipeline.Capture, error) { return s.record(m, m.watched, out) })
 	}
 	return s, nil
+}
+
+// record makes the recorder of a room, as w says. Nothing runs yet.
+func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipeline.Capture, error) {
+	log := s.h.log.With().Str("room", w.room.Name).Logger()
+	res := w.resolver(log, func() bool { return s.ladder.State().Rung != pipeline.DiskOK })
+	r, err := recorder.New(recorder.Config{Room: w.room, Segment: w.opt.segment, MaxSize: w.opt.maxSize, Grace: max(w.opt.grace, time.Nanosecond),
+		Container: w.opt.holder, Once: s.h.opt.once, DiskFloor: 2 * s.h.opt.stopFree},
+		recorder.Deps{Resolver: res, Journal: s.h.led, Dir: s.h.dir, Progress: out, Log: s.h.log,
+			Name:  func(se segment.Session, at time.Time) string { return remoteName(w.opt.name, se, at.In(s.h.zone)) },
+			Ended: func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
+			Free:  func() (int64, error) { sp, err := s.measure(); return sp.Free, err }})
+	if err != nil {
+		return nil, err
+	}
+	m.rec.Store(r)
+	return r, nil
 }
 
 // submitter makes the submissions of a target that has such; nil for a store.
@@ -145,8 +201,8 @@ func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, er
 }
 
 // remoteName is the folder of a broadcast on every target.
-func (h *house) remoteName(se segment.Session, at time.Time) string {
-	return h.opt.name.Name(naming.Facts{Site: se.Room.Site, Room: se.Room.Name, Streamer: se.Streamer, Title: se.Title, At: at.Local()})
+func remoteName(name naming.Template, se segment.Session, at time.Time) string {
+	return name.Name(naming.Facts{Site: se.Room.Site, Room: se.Room.Name, Streamer: se.Streamer, Title: se.Title, At: at})
 }
 
 // run starts the pipeline with everything around it, and waits for its end.
@@ -159,7 +215,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 		return pipeline.Result{}, err
 	}
 	// I7: what the queues can hold at the most, as the sum that pipeline/budget.go signs for.
-	promise := pipeline.Promise(len(s.rooms), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
+	promise := pipeline.Promise(len(s.crew.all()), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
 	s.h.log.Debug().Str("sum", status.Size(promise.Bytes())).Str("of", promise.String()).Msg("memory promise")
 	around, end := context.WithCancel(context.WithoutCancel(soft))
 	var wg sync.WaitGroup
@@ -175,7 +231,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 			}
 		})
 	}
-	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, time.Local) })
+	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, s.h.zone) })
 	wg.Go(func() { s.remember(around) })
 	for _, d := range s.h.targets {
 		if keeper, ok := d.Target.(supervise.Service); ok { // a login that wants to be renewed in time
@@ -213,21 +269,21 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 
 // remember writes the states of the rooms into the ledger when they change, for a second process.
 func (s *stages) remember(ctx context.Context) {
-	was := make([]string, len(s.rooms))
+	was := map[segment.RoomID]string{}
 	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
 	for {
-		for i, w := range s.rooms {
-			r := s.recorders[i]
+		for _, m := range s.crew.all() {
+			r := m.rec.Load()
 			if r == nil {
 				continue
 			}
 			snap := r.Snapshot()
-			if string(snap.State) == was[i] {
+			if string(snap.State) == was[m.room.ID] {
 				continue
 			}
-			if err := s.h.led.SetRoom(ctx, status.RoomState{Room: w.room, State: string(snap.State), Since: snap.Since, Error: snap.Error}); err == nil {
-				was[i] = string(snap.State)
+			if err := s.h.led.SetRoom(ctx, status.RoomState{Room: m.room, State: string(snap.State), Since: snap.Since, Error: snap.Error}); err == nil {
+				was[m.room.ID] = string(snap.State)
 			}
 		}
 		tick.Reset(beat.Until(time.Now(), time.Second)) // when the recorders look at their clocks too
@@ -270,20 +326,20 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 	st.Running = &status.Running{PID: pid, Since: status.Stamp(since)}
 	lad := s.ladder.State()
 	st.Disk = status.Disk{Free: lad.Space.Free, MinFree: lad.MinFree, StopFree: lad.StopFree, Step: string(lad.Rung)}
-	for i, w := range s.rooms {
-		if s.recorders[i] == nil {
+	places := make(map[string]int, len(st.Rooms))
+	for i, r := range st.Rooms {
+		places[r.URL] = i
+	}
+	for _, m := range s.crew.all() {
+		rec := m.rec.Load()
+		if rec == nil {
 			continue
 		}
-		snap := s.recorders[i].Snapshot()
-		at := -1
-		for j := range st.Rooms {
-			if st.Rooms[j].URL == w.room.URL {
-				at = j
-			}
-		}
-		if at < 0 {
-			st.Rooms = append(st.Rooms, status.Room{Room: w.room.Name, URL: w.room.URL, Site: w.room.Site})
-			at = len(st.Rooms) - 1
+		snap := rec.Snapshot()
+		at, ok := places[m.room.URL]
+		if !ok {
+			at = len(st.Rooms)
+			st.Rooms = append(st.Rooms, status.Room{Room: m.room.Name, URL: m.room.URL, Site: m.room.Site})
 		}
 		r := &st.Rooms[at]
 		r.State, r.Since, r.Bitrate, r.Error = string(snap.State), status.Stamp(snap.Since), int64(snap.BitRate), snap.Why
@@ -332,15 +388,13 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 
 // Do passes a person's command to a room: by its name, its URL or its ID.
 func (s *stages) Do(_ context.Context, room string, verb segment.Verb) error {
-	for i, w := range s.rooms {
-		if room != w.room.Name && room != w.room.URL && room != string(w.room.ID) {
-			continue
-		}
-		if s.recorders[i] == nil {
-			return errors.New("the room is not started yet")
-		}
-		s.recorders[i].Do(segment.Command{Room: w.room.ID, Verb: verb})
-		return nil
+	m := s.crew.find(room)
+	switch {
+	case m == nil:
+		return fmt.Errorf("%s: %w", clip(room), ctl.ErrNoRoom)
+	case m.rec.Load() == nil:
+		return errors.New("the room is not started yet")
 	}
-	return fmt.Errorf("%s: %w", clip(room), ctl.ErrNoRoom)
+	m.do(verb)
+	return nil
 }
