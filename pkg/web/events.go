@@ -54,7 +54,8 @@ type Hub struct {
 	run0 string      // begins every ID: versions of another process mean nothing here
 
 	wake chan struct{} // cap 1; sent by join, never closed
-	done chan struct{} // closed by run
+	done chan struct{} // closed by end
+	once sync.Once     // guards the closing of done
 
 	mu      sync.Mutex // guards what is below
 	readers int
@@ -71,9 +72,11 @@ func newHub(v View, log zerolog.Logger) *Hub {
 		done: make(chan struct{}), rung: make(chan struct{})}
 }
 
-// run looks until ctx ends, and then ends all streams.
+// end ends all streams; browsers come back by themselves.
+func (h *Hub) end() { h.once.Do(func() { close(h.done) }) }
+
+// run looks until ctx ends.
 func (h *Hub) run(ctx context.Context) error {
-	defer close(h.done)
 	var last time.Time
 	pause := time.NewTimer(0)
 	defer pause.Stop()

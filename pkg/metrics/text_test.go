@@ -1,0 +1,120 @@
+package metrics_test
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/liverec/liverec/pkg/metrics"
+	"github.com/liverec/liverec/pkg/status"
+)
+
+// many is a scrape of n rooms.
+func many(n int) metrics.Input {
+	in := metrics.Input{ConfigOK: true, Version: "v1", Numbers: metrics.Numbers{Parts: map[metrics.PartState]int64{metrics.Open: int64(n)}}}
+	for i := range n {
+		name := fmt.Sprintf("room %d", i)
+		in.Status.Rooms = append(in.Status.Rooms, status.Room{Room: name, State: status.OnAir, UnsafeBytes: int64(i), Bitrate: 8_000_000})
+		in.Numbers.Rooms = append(in.Numbers.Rooms, metrics.Room{Room: name, OldestUnsafe: 1.5, ReceivedTotal: 1 << 40,
+			MissingTotal: map[string]float64{"source closed the connection": 4.25, "advertisement": 30}})
+	}
+	for i := range 4 {
+		name := fmt.Sprintf("s3://bucket/%d", i)
+		in.Status.Targets = append(in.Status.Targets, status.Target{Target: name, OldestDueSeconds: 12.125, DueBytes: 7, Parked: i})
+		in.Numbers.Targets = append(in.Numbers.Targets, metrics.Target{Target: name, UploadedTotal: 9, RetriesTotal: map[string]int64{"transient": 3, "throttled": 1}})
+	}
+	return in
+}
+
+func TestTheNamesOfTheContractStandThere(t *testing.T) {
+	text := string(metrics.Text(many(2)))
+	for _, line := range []string{
+		`liverec_unsafe_bytes{room="room 1"} 1`,
+		`liverec_oldest_unsafe_seconds{room="room 0"} 1.5`,
+		`liverec_capture_gap_seconds_total{room="room 0",why="advertisement"} 30`,
+		`liverec_capture_gap_seconds_total{room="room 1",why="source closed the connection"} 4.25`,
+		`liverec_delivery_age_seconds{target="s3://bucket/0"} 12.125`,
+		`liverec_received_bytes_total{room="room 0"} 1099511627776`,
+		`liverec_uploaded_bytes_total{target="s3://bucket/3"} 9`,
+		`liverec_upload_retries_total{target="s3://bucket/3",kind="throttled"} 1`,
+		`liverec_rooms{state="live"} 2`,
+		`liverec_rooms{state="blocked"} 0`,
+		`liverec_parts{state="open"} 2`,
+		`liverec_parts{state="reclaimed"} 0`,
+		`liverec_disk_free_bytes 0`,
+		`liverec_config_ok 1`,
+		`liverec_build_info{version="v1"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("%s is missing in\n%s", line, text)
+		}
+	}
+	for _, n := range metrics.Names() {
+		if strings.Count(text, "# TYPE "+n+" ") != 1 || strings.Count(text, "# HELP "+n+" ") != 1 {
+			t.Errorf("%s is not told once", n)
+		}
+	}
+}
+
+// A line of the text format, as its description has it.
+var line = regexp.MustCompile(`^(# (HELP [a-z_]+ [^\\\n]+|TYPE [a-z_]+ (gauge|counter))|[a-z_]+(\{[a-z]+="([^"\\\n]|\\[\\"n])*"(,[a-z]+="([^"\\\n]|\\[\\"n])*")*\})? [-+0-9.e]+)$`)
+
+func TestAnyNameIsALabel(t *testing.T) {
+	names := []string{"", `a"b`, `a\`, "a\nb", "a\x00\x7f\t", "\xff\xfe", "直播間 🎬", "a\u2028b", strings.Repeat("長", 500), "a}b{", `\n`, "a\r\nb"}
+	in := metrics.Input{Version: "a\"\\\nb"}
+	for _, n := range append(names, names...) { // each twice
+		in.Status.Rooms = append(in.Status.Rooms, status.Room{Room: n, State: n})
+		in.Status.Targets = append(in.Status.Targets, status.Target{Target: n})
+		in.Numbers.Rooms = append(in.Numbers.Rooms, metrics.Room{Room: n, MissingTotal: map[string]float64{n: 1, "x": math.Pi}})
+		in.Numbers.Targets = append(in.Numbers.Targets, metrics.Target{Target: n, RetriesTotal: map[string]int64{n: 1}})
+	}
+	text := string(metrics.Text(in))
+	seen := map[string]bool{}
+	for l := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		if !line.MatchString(l) {
+			t.Errorf("%q is no line of the text format", l)
+		}
+		series := l[:strings.LastIndexByte(l, ' ')]
+		if !strings.HasPrefix(l, "#") && seen[series] {
+			t.Errorf("%q stands there twice", series)
+		}
+		seen[series] = true
+	}
+	if n := strings.Count(text, "liverec_unsafe_bytes{"); n != len(names) {
+		t.Errorf("%d rooms, want %d", n, len(names))
+	}
+}
+
+func TestReasonsAreFew(t *testing.T) {
+	whys := map[string]float64{}
+	for i := range 1000 {
+		whys[fmt.Sprintf("connection %d was closed", i)] = 1
+	}
+	text := string(metrics.Text(metrics.Input{Numbers: metrics.Numbers{Rooms: []metrics.Room{{Room: "a", MissingTotal: whys}}}}))
+	if n := strings.Count(text, "liverec_capture_gap_seconds_total{"); n != 20 {
+		t.Errorf("%d reasons are told, want 20", n)
+	}
+	if !strings.Contains(text, `why="other"} 981`) {
+		t.Error("the rest is not counted as other")
+	}
+}
+
+func TestSelf(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc")
+	}
+	if p := metrics.Self(); p.Goroutines < 1 || p.Resident < 1<<20 || p.Files < 3 || p.Started < 1e9 {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func BenchmarkText200Rooms(b *testing.B) {
+	in := many(200)
+	for b.Loop() {
+		metrics.Text(in)
+	}
+	b.SetBytes(int64(len(metrics.Text(in))))
+}
