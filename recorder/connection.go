@@ -52,11 +52,11 @@ func newQueue() *queue {
 
 func (q *queue) fits(b *media.Batch) bool {
 	n := q.bytes.Load()
-	return n == 0 || n+int64(len(b.Bytes())) <= QueueBytes
+	return n == 0 || n+int64(b.Size()) <= QueueBytes
 }
 
 func (q *queue) done(b *media.Batch) {
-	n := int64(len(b.Bytes()))
+	n := int64(b.Size())
 	b.Release()
 	q.bytes.Add(-n)
 	select {
@@ -264,7 +264,7 @@ func (l *link) receive(b *media.Batch) {
 
 func (l *link) sent() {
 	b := l.pending
-	l.q.bytes.Add(int64(len(b.Bytes())))
+	l.q.bytes.Add(int64(b.Size()))
 	if d := time.Since(l.since); d > 10*time.Millisecond {
 		l.c.view.change(func(s *Snapshot) { s.WorstStall = max(s.WorstStall, d) })
 	}

@@ -114,14 +114,18 @@ const SlabSize = 256 << 10
 // MaxBody is the largest body that an FLV tag can have; a batch with one such packet travels alone.
 const MaxBody = 1<<24 - 1
 
-// Batch is a slab of bytes and the packets that lie in it, in arrival order.
+// Batch is a slab of bytes and the packets that lie in it, in arrival order. A bare one has its bytes elsewhere.
 type Batch struct {
 	Packets []Packet
 	At      time.Time // when the last byte of it was read
 	Count   Count
 
-	buf []byte
+	buf  []byte
+	size int    // bytes that are kept from being used again: of buf, or elsewhere
+	done func() // not nil: they lie elsewhere
 }
+
+var bare = sync.Pool{New: func() any { return &Batch{Packets: make([]Packet, 0, 512)} }}
 
 var slabs = sync.Pool{New: func() any { return &Batch{buf: make([]byte, SlabSize), Packets: make([]Packet, 0, 512)} }}
 
@@ -134,22 +138,45 @@ func Get(n int) *Batch {
 		slabs.Put(b)
 		b = &Batch{buf: make([]byte, n)}
 	}
-	inUse.Add(int64(len(b.buf)))
+	b.size = len(b.buf)
+	inUse.Add(int64(b.size))
 	return b
 }
+
+// Bare gives an empty batch without room for bytes: its packets lie in memory of whoever fills it, who says so with Owe
+// before the batch is sent.
+func Bare() *Batch { return bare.Get().(*Batch) }
+
+// Owe says that n bytes of a Bare batch lie elsewhere, and what gives them back: Release calls done, once, from wherever
+// the batch has come to.
+func (b *Batch) Owe(n int, done func()) {
+	b.size, b.done = n, done
+	inUse.Add(int64(n))
+}
+
+// Size is how many bytes the batch keeps from being used again.
+func (b *Batch) Size() int { return b.size }
 
 // Bytes is the whole slab, for whoever fills it.
 func (b *Batch) Bytes() []byte { return b.buf }
 
 // Release gives the batch back. Nobody may touch its packets or their bodies afterwards.
 func (b *Batch) Release() {
-	inUse.Add(-int64(len(b.buf)))
-	if len(b.buf) != SlabSize {
+	inUse.Add(-int64(b.size))
+	if len(b.buf) != SlabSize && len(b.buf) > 0 {
 		return
 	}
+	done := b.done
 	clear(b.Packets)
-	b.Packets, b.At, b.Count = b.Packets[:0], time.Time{}, Count{}
-	slabs.Put(b)
+	b.Packets, b.At, b.Count, b.size, b.done = b.Packets[:0], time.Time{}, Count{}, 0, nil
+	if len(b.buf) > 0 {
+		slabs.Put(b)
+		return
+	}
+	bare.Put(b)
+	if done != nil {
+		done()
+	}
 }
 
 // InUse is how many bytes of slabs are out of the pool now, over all rooms.

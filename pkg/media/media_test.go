@@ -27,6 +27,31 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// A batch whose bytes lie elsewhere gives them back once, and comes back empty.
+func TestBare(t *testing.T) {
+	before, back := InUse(), 0
+	b := Bare()
+	b.Packets = append(b.Packets, Packet{Kind: Video, Body: make([]byte, 7)})
+	b.Owe(7, func() { back++ })
+	if b.Size() != 7 || InUse()-before != 7 || back != 0 {
+		t.Fatalf("it keeps %d bytes, %d are in use, given back %d times", b.Size(), InUse()-before, back)
+	}
+	b.Release()
+	if InUse() != before || back != 1 {
+		t.Fatalf("%d bytes are still in use, given back %d times", InUse()-before, back)
+	}
+	for range 10 {
+		b := Bare()
+		defer b.Release()
+		if len(b.Packets) != 0 || b.Size() != 0 || len(b.Bytes()) != 0 {
+			t.Fatalf("a used batch came back with %d packets and %d bytes", len(b.Packets), b.Size())
+		}
+	}
+	if back != 1 {
+		t.Errorf("given back %d times", back)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for k := Kind(0); k <= Join; k++ {
 		if k.String() == "" {
