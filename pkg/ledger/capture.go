@@ -150,23 +150,19 @@ func (l *Ledger) addPart(t *tx, sess sessionRow, s segment.Segment, sealed int64
 	n, err := t.insert(`INSERT INTO parts (session, seq, path, is_foreign, start, duration, size, head, sha256, video, audio,
 		content, cut, keep, heard, sealed, owner, epoch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		sess.n, s.ID.Seq, s.Path, s.Foreign, micros(s.Start), s.Duration.Microseconds(), s.Size, s.Head, sum, s.VideoFrames,
-		s.AudioFrames, int64(s.Content), string(s.Cut), l.keep.Microseconds(), heard, sealed, t.owner, t.epoch)
+		s.AudioFrames, int64(s.Content), string(s.Cut), l.plan(sess.Room.ID).Keep.Microseconds(), heard, sealed, t.owner, t.epoch)
 	if err != nil {
 		return 0, err
 	}
-	return n, l.deliver(t, n, sess.Name, s)
+	return n, l.deliver(t, n, sess, s)
 }
 
-// deliver makes the deliveries of a part to the targets of the run that it does not have yet.
-func (l *Ledger) deliver(t *tx, part int64, name string, s segment.Segment) error {
-	run := l.run.Load()
-	if run == nil {
-		return nil
-	}
-	for _, d := range *run {
+// deliver makes the deliveries of a part to the targets of its room, or of the run, that it does not have yet.
+func (l *Ledger) deliver(t *tx, part int64, sess sessionRow, s segment.Segment) error {
+	for _, d := range l.plan(sess.Room.ID).Targets {
 		n, err := t.exec(`INSERT INTO deliveries (part, target, required, key, since, owner, epoch)
 			VALUES (?, (SELECT n FROM targets WHERE id = ?), ?, ?, ?, ?, ?) ON CONFLICT (part, target) DO NOTHING`,
-			part, string(d.ID), d.Required, name+"/"+s.ID.Base()+extension(s.Path), micros(l.now()), t.owner, t.epoch)
+			part, string(d.ID), d.Required, sess.Name+"/"+s.ID.Base()+extension(s.Path), micros(l.now()), t.owner, t.epoch)
 		if err == nil && n > 0 && d.Required {
 			_, err = t.exec(`UPDATE parts SET safe = 0 WHERE n = ? AND safe <> 0`, part) // one more has to have it
 		}

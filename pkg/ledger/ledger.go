@@ -53,6 +53,7 @@ type Ledger struct {
 
 	dead    atomic.Pointer[error]                 // why nothing is answered any more
 	run     atomic.Pointer[[]segment.Destination] // the targets of this run
+	plans   sync.Map                              // segment.RoomID -> Plan: of the rooms that have one of their own
 	commits atomic.Int64
 	records atomic.Int64
 

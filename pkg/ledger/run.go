@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
@@ -41,6 +42,40 @@ func (l *Ledger) SetTargets(ctx context.Context, ds []segment.Destination) error
 	return err
 }
 
+// Plan is what becomes of the parts of a room, in the place of what SetTargets and Config.Keep say for all.
+type Plan struct {
+	Targets []segment.Destination // some of those of SetTargets
+	Keep    time.Duration         // how long a part stays on the disk once it is safe
+}
+
+// SetPlan holds for every part that is begun from now on. It is of this process: nothing is written.
+func (l *Ledger) SetPlan(room segment.RoomID, p Plan) error {
+	run := l.run.Load()
+	for _, d := range p.Targets {
+		if run == nil || !slices.ContainsFunc(*run, func(e segment.Destination) bool { return e.ID == d.ID }) {
+			return fmt.Errorf("the plan of room %s: %s is no target of this run", room, d.ID)
+		}
+	}
+	p.Targets = slices.Clone(p.Targets)
+	l.plans.Store(room, p)
+	return nil
+}
+
+// DropPlan takes back what SetPlan said.
+func (l *Ledger) DropPlan(room segment.RoomID) { l.plans.Delete(room) }
+
+// plan is that of a room.
+func (l *Ledger) plan(room segment.RoomID) Plan {
+	if p, ok := l.plans.Load(room); ok {
+		return p.(Plan)
+	}
+	p := Plan{Keep: l.keep}
+	if run := l.run.Load(); run != nil {
+		p.Targets = *run
+	}
+	return p
+}
+
 // Assign makes deliveries to the targets of this run for every sealed part that lies on the disk and is not safe, where
 // it has none there yet: for somebody who resumes with another --to. It tells how many were made. What the part owes to
 // its former targets stays.
@@ -61,7 +96,7 @@ func (l *Ledger) Assign(ctx context.Context) (int, error) {
 			if err != nil {
 				return err
 			}
-			if err := l.deliver(t, p.n, s.Name, p.Segment); err != nil {
+			if err := l.deliver(t, p.n, s, p.Segment); err != nil {
 				return err
 			}
 		}
@@ -104,7 +139,7 @@ func (l *Ledger) Adopt(ctx context.Context, s segment.Session, files ...segment.
 			ps, err := parts(t, `WHERE p.session = ?`, known.n)
 			for _, p := range ps {
 				if err == nil {
-					err = l.deliver(t, p.n, known.Name, p.Segment)
+					err = l.deliver(t, p.n, *known, p.Segment)
 				}
 			}
 			return err
