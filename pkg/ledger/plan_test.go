@@ -9,7 +9,10 @@ import (
 
 func TestARoomHasItsOwnTargetsAndKeep(t *testing.T) {
 	l := fresh(t, segment.Destination{ID: s3, Required: true}, segment.Destination{ID: nas, Required: true})
-	a, b := enter(t, l, "a").Session, enter(t, l, "b").Session
+	a := enter(t, l, "a").Session
+	other, err := l.Enter(t.Context(), segment.Room{ID: "direct:http://h/b.flv"}, segment.Session{Name: "b"}, t0, 0)
+	must(t, err)
+	b := other.Session
 	must(t, l.SetPlan(a.Room.ID, Plan{Targets: []segment.Destination{{ID: nas, Required: true}}, Keep: time.Hour}))
 	if err := l.SetPlan(a.Room.ID, Plan{Targets: []segment.Destination{{ID: "file:/elsewhere"}}}); err == nil {
 		t.Error("a plan with a target that the run does not have was taken")
