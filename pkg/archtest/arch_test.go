@@ -24,8 +24,13 @@ type file struct {
 	ast  *ast.File
 }
 
+var loaded []file // by the first test that asks
+
 func load(t *testing.T) []file {
 	t.Helper()
+	if loaded != nil {
+		return loaded
+	}
 	root := filepath.Join("..", "..")
 	var files []file
 	fset := token.NewFileSet()
@@ -53,6 +58,7 @@ func load(t *testing.T) []file {
 	if len(files) < 30 {
 		t.Fatalf("only %d files were found", len(files))
 	}
+	loaded = files
 	return files
 }
 
@@ -196,6 +202,47 @@ func TestI1_OnlyReclaimRemovesMedia(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// What the Makefile tests without the race detector starts no goroutine and shares nothing.
+func TestPurePackages(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(strings.ReplaceAll(string(text), "\\\n", ""), "\nPURE := ")
+	line, _, _ := strings.Cut(rest, "\n")
+	pure := strings.Fields(line)
+	if !ok || len(pure) < 5 {
+		t.Fatalf("the Makefile names %q", pure)
+	}
+	met := map[string]bool{}
+	for _, f := range load(t) {
+		if !slices.Contains(pure, f.dir) {
+			continue
+		}
+		met[f.dir] = true
+		if f.test {
+			continue // its helpers wait for what they start
+		}
+		for _, spec := range f.ast.Imports {
+			if imp := strings.Trim(spec.Path.Value, `"`); imp == "sync" || imp == "sync/atomic" {
+				t.Errorf("%s imports %s: take %s out of PURE in the Makefile", f.path, imp, f.dir)
+			}
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n.(type) {
+			case *ast.GoStmt, *ast.ChanType:
+				t.Errorf("%s: a goroutine or a channel: take %s out of PURE in the Makefile", f.fset.Position(n.Pos()), f.dir)
+			}
+			return true
+		})
+	}
+	for _, dir := range pure {
+		if !met[dir] {
+			t.Errorf("the Makefile names %s, which does not exist", dir)
+		}
 	}
 }
 
