@@ -189,6 +189,9 @@ func (s *Server) addRoom(w http.ResponseWriter, r *http.Request) {
 	if t == nil && ask.URL == "" {
 		t = &trouble{http.StatusUnprocessableEntity, "refused", "a room needs its address", "url"}
 	}
+	if t == nil && (ask.Name == "." || ask.Name == ".." || ask.Name == "/") { // no client and no router takes them for a name
+		t = &trouble{http.StatusUnprocessableEntity, "refused", "an address cannot hold this name", "name"}
+	}
 	if t == nil {
 		t = badPriority(ask.Priority)
 	}

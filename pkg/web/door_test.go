@@ -60,8 +60,9 @@ func pages(slot web.Slot) http.Handler {
 	})
 }
 
+// locked sets thePassword, as a hash that costs a test nothing.
 func locked(t *testing.T) func(*web.ServerConfig) {
-	file := passwordFile(t, thePassword+"\n")
+	file := passwordFile(t, cheapHash+"\n")
 	return func(c *web.ServerConfig) { c.PasswordFile = file }
 }
 
@@ -332,13 +333,11 @@ func TestLoginAndLogout(t *testing.T) {
 }
 
 func TestNextLeadsNowhereElse(t *testing.T) {
-	s := door(t, webtest.New(1), locked(t))
 	for next, want := range map[string]string{
 		"/rooms/a?b=c": "/rooms/a?b=c", "": "/", "https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/", "javascript:alert(1)": "/",
 		"/login?x": "/", "/logout": "/", "rooms": "/", "/a\r\nX: y": "/", "/\t/evil.example": "/", "http:evil.example": "/",
 	} {
-		r := ask(s, "POST", "/login", url.Values{"password": {thePassword}, "next": {next}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
-		if got := r.Header.Get("Location"); got != want {
+		if got := web.Local(next); got != want {
 			t.Errorf("%q leads to %q, want %q", next, got, want)
 		}
 	}
@@ -415,6 +414,9 @@ func TestConfigIsRefusedWithTheCure(t *testing.T) {
 		}
 	}
 }
+
+// cheapHash is that of thePassword with the least that argon2 can do.
+const cheapHash = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQxMjM0NTY3OA$MYhkh5J5Xbql/RTJN+G+edMDOCm+Mgj8HtuNSL1YsrE"
 
 // argonHash is what the argon2 program makes of thePassword.
 const argonHash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM0NTY3OA$TF2s+BxXXkq+AjpBEgc5wHOhZK9bDkPqMKd49TXum2g"

@@ -1,6 +1,12 @@
 package web
 
-import "net/http"
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/liverec/liverec/pkg/status"
+)
 
 // RouteForTest is a route as the mux has it.
 type RouteForTest struct{ Method, Path, Need, Operation string }
@@ -14,14 +20,41 @@ func (s *Server) RoutesForTest() []RouteForTest {
 	return out
 }
 
-// Feeders for tests of the package.
-var (
-	ParseBody = func(body []byte, dst any) (code, key string, ok bool) {
-		t := parseBody(body, dst)
-		if t == nil {
-			return "", "", true
-		}
+// ParseBody is parseBody: ok, or the code and the key of what is wrong.
+func ParseBody(body []byte, dst any) (code, key string, ok bool) {
+	if t := parseBody(body, dst); t != nil {
 		return t.code, t.key, false
 	}
-	_ http.Handler = (*feed)(nil)
+	return "", "", true
+}
+
+// What tests of time look at without a socket.
+var (
+	Local       = local
+	Place       = place
+	NewThrottle = newThrottle
+	NewSessions = newSessions
+	NewHub      = newHub
+	Encode      = encodeEvents
+	JSON        = asJSON
 )
+
+// Admit is throttle.admit; Right is throttle.right; Suspects is how many are remembered.
+func (t *throttle) Admit(p netip.Prefix, now time.Time) time.Duration { return t.admit(p, now) }
+func (t *throttle) Right(p netip.Prefix)                              { t.right(p) }
+func (t *throttle) Suspects() int                                     { return len(t.seen) }
+
+// Open is sessions.open; Holds is sessions.holds; Count is how many there are.
+func (s *sessions) Open(now time.Time) string             { return s.open(now) }
+func (s *sessions) Holds(text string, now time.Time) bool { return s.holds(text, now) }
+func (s *sessions) Count() int                            { return len(s.all) }
+
+// Take is Hub.take; Since is what changed after an ID, and whether anything did.
+func (h *Hub) Take(st status.Status) { h.take(st) }
+func (h *Hub) Since(id string) (Delta, bool) {
+	c, _, rung := h.since(h.parse(id))
+	return c, rung == nil
+}
+
+// SetListener makes Run serve on ln.
+func (s *Server) SetListener(ln net.Listener) { s.ln = ln }

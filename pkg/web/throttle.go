@@ -3,6 +3,7 @@ package web
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,7 +13,7 @@ const (
 	firstWait   = time.Second      // doubles with each further wrong one
 	longestWait = 15 * time.Minute //
 	forgive     = time.Hour        // after so long without a wrong one an address begins anew
-	maxSuspects = 4096             // addresses that are remembered; the one that was wrong longest ago gives way
+	maxSuspects = 4096             // addresses that are remembered; those that were wrong longest ago give way
 )
 
 // throttle makes guessing slow: per address, since a person who forgot the password shall not be locked out by somebody
@@ -85,21 +86,27 @@ func pause(wrong int) time.Duration {
 	return d
 }
 
-// forget makes room for one more. The caller holds mu.
+// forget makes room: for the oldest quarter at once, so that somebody with very many addresses costs little. The caller
+// holds mu.
 func (t *throttle) forget(now time.Time) {
-	var oldest netip.Prefix
-	var at time.Time
+	type aged struct {
+		p    netip.Prefix
+		last time.Time
+	}
+	left := make([]aged, 0, len(t.seen))
 	for p, s := range t.seen {
 		if now.Sub(s.last) >= forgive {
 			delete(t.seen, p)
 			continue
 		}
-		if at.IsZero() || s.last.Before(at) {
-			oldest, at = p, s.last
-		}
+		left = append(left, aged{p, s.last})
 	}
-	if len(t.seen) >= maxSuspects {
-		delete(t.seen, oldest)
+	if len(left) < maxSuspects {
+		return
+	}
+	slices.SortFunc(left, func(a, b aged) int { return a.last.Compare(b.last) })
+	for _, a := range left[:maxSuspects/4] {
+		delete(t.seen, a.p)
 	}
 }
 

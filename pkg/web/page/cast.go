@@ -49,7 +49,7 @@ func (p *Pages) broadcasts(w http.ResponseWriter, r *http.Request) {
 	f.Title = l.t("hist.title")
 	b := castList{Room: q.Room}
 	if q.Room != "" {
-		f.Title = l.t("hist.of", q.Room)
+		f.Title = l.t("hist.of", isolate(q.Room))
 	}
 	for _, c := range list.List {
 		row := castRow{ID: c.ID, Room: c.Room, Title: c.Title, Streamer: c.Streamer, Began: moment(c.Started),

@@ -109,6 +109,9 @@ func mark(kind, name string) string {
 	return kind + strconv.FormatUint(h.Sum64(), 36)
 }
 
+// isolate keeps a name of any direction from turning the sentence around it.
+func isolate(name string) string { return "\u2068" + name + "\u2069" }
+
 // short is what people call a target: its name in the config file, else the words of its address that tell it from others.
 func (pic *picture) short(id string) string {
 	if n := pic.names[id]; n != "" {

@@ -193,19 +193,20 @@ func redirect(w http.ResponseWriter, r *http.Request, to, what, about string) {
 func said(l lang, r *http.Request) string {
 	q := r.URL.Query()
 	of := q.Get("of")
+	name := isolate(of)
 	switch q.Get("said") {
 	case "pause":
-		return l.t("said.pause", of)
+		return l.t("said.pause", name)
 	case "continue":
-		return l.t("said.cont", of)
+		return l.t("said.cont", name)
 	case "split":
-		return l.t("said.split", of)
+		return l.t("said.split", name)
 	case "stop":
-		return l.t("said.stop", of)
+		return l.t("said.stop", name)
 	case "added":
-		return l.t("said.added", of)
+		return l.t("said.added", name)
 	case "removed":
-		return l.t("said.removed", of)
+		return l.t("said.removed", name)
 	case "same":
 		return l.t("said.same")
 	case "changed":
@@ -228,9 +229,9 @@ type question struct {
 func questionOf(l lang, verb, name string) *question {
 	switch verb {
 	case "stop":
-		return &question{Title: l.t("sure.stop", name), Why: l.t("sure.stopwhy"), Action: "/room/do", Button: l.t("do.stop"), Name: name, Verb: verb}
+		return &question{Title: l.t("sure.stop", isolate(name)), Why: l.t("sure.stopwhy"), Action: "/room/do", Button: l.t("do.stop"), Name: name, Verb: verb}
 	case "remove":
-		return &question{Title: l.t("sure.remove", name), Why: l.t("sure.rmwhy"), Action: "/room/remove", Button: l.t("do.remove"), Name: name, Verb: verb}
+		return &question{Title: l.t("sure.remove", isolate(name)), Why: l.t("sure.rmwhy"), Action: "/room/remove", Button: l.t("do.remove"), Name: name, Verb: verb}
 	}
 	return nil
 }

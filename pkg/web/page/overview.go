@@ -14,9 +14,9 @@ import (
 
 // How much of the overview is drawn at a time. The rest is a page further, so that 10,000 rooms cost what 200 do.
 const (
-	mostLive = 24
+	mostLive = 18
 	mostRest = 60
-	mostNeed = 4 // of one kind
+	mostNeed = 4 // blocked rooms that are named
 )
 
 // ask is what somebody wants to see of the overview.
@@ -83,7 +83,14 @@ type bar struct {
 	Say        string
 }
 
-type spark struct{ Points string }
+// spark is a polyline and where it begins; see points.
+type spark struct{ Points, Foot string }
+
+func sparkOf(values []float32) spark {
+	s := spark{Points: points(values)}
+	s.Foot, _, _ = strings.Cut(s.Points, ",")
+	return s
+}
 
 type rest struct {
 	Rows  []row
@@ -154,7 +161,7 @@ func split(why string) (text, cure string) {
 func (p *Pages) needsOf(l lang, pic *picture) needs {
 	var n needs
 	add := func(human bool, key, cureKey, who, why, link string) {
-		title := l.t(key, who)
+		title := l.t(key, isolate(who))
 		text, cure := split(why)
 		if cure == "" {
 			cure = l.t(cureKey)
@@ -179,25 +186,17 @@ func (p *Pages) needsOf(l lang, pic *picture) needs {
 			add(false, "need.away", "need.awaycure", pic.short(t.Target), t.Error, "")
 		}
 	}
-	blocked, away := 0, 0
+	blocked := 0 // a room that cannot be reached is weather that concerns nothing but itself: the list of rooms says it
 	for _, r := range pic.status.Rooms {
-		link := roomURL(r.Room)
-		switch r.State {
-		case status.Blocked:
-			if blocked++; blocked <= mostNeed {
-				add(true, "need.blocked", "need.blockedcure", r.Room, r.Error, link)
-			}
-		case status.Unreachable:
-			if away++; away <= mostNeed {
-				add(false, "need.room", "need.roomcure", r.Room, r.Error, link)
-			}
+		if r.State != status.Blocked {
+			continue
+		}
+		if blocked++; blocked <= mostNeed {
+			add(true, "need.blocked", "need.blockedcure", r.Room, r.Error, roomURL(r.Room))
 		}
 	}
 	if blocked > mostNeed {
 		n.Human = append(n.Human, need{Tone: "bad", Title: l.t("need.more", blocked-mostNeed)})
-	}
-	if away > mostNeed {
-		n.Weather = append(n.Weather, need{Tone: "warn", Title: l.t("need.more", away-mostNeed)})
 	}
 	return n
 }
@@ -403,7 +402,7 @@ func (p *Pages) overviewOf(l lang, pic *picture, a ask) overview {
 		Targets: p.targetsOf(l, pic), Disk: p.diskOf(l, pic), Query: a.all.Get("q"), Rooms: len(pic.status.Rooms)}
 	for _, r := range live[lo:hi] {
 		c := p.cardOf(l, pic, r)
-		c.Spark = spark{points(p.history.spark(r.Room))}
+		c.Spark = sparkOf(p.history.spark(r.Room))
 		o.Live = append(o.Live, c)
 	}
 	return o
@@ -428,7 +427,7 @@ func (p *Pages) overviewParts(l lang, pic *picture, a ask) []part {
 		id := mark("r", r.Room)
 		parts = append(parts,
 			part{id: id, name: "numbers", data: func() any { return p.cardOf(l, pic, r) }},
-			part{id: id + "s", every: 10, name: "spark", data: func() any { return spark{points(p.history.spark(r.Room))} }})
+			part{id: id + "s", every: 10, name: "spark", data: func() any { return sparkOf(p.history.spark(r.Room)) }})
 	}
 	return append(parts,
 		part{id: "rest", of: of, name: "rest", data: func() any { return p.restOf(l, pic, others, a) }},

@@ -166,8 +166,7 @@ func (t *track) uplink(o *status.Open) {
 	t.rate += (float64(grown)*8 - t.rate) / 8
 }
 
-// spark is the bit rate of a room as the points of an SVG polyline in a box of 100 x 24, one point per ten seconds; "" if
-// there are less than two.
+// spark is the bit rate of a room in the last five minutes, one mean of ten seconds after the other.
 func (h *history) spark(room string) []float32 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -74,8 +74,6 @@ var table = map[string][langs]string{
 	"need.awaycure":    {"It is tried again and again; the media waits on the disk. Look at the network or the server if it lasts.", "会不断重试，媒体在磁盘上等待。若持续如此，请检查网络或服务器。"},
 	"need.blocked":     {"%s is blocked", "%s 被拦截"},
 	"need.blockedcure": {"The site does not answer this address or this account. A fresh cookie or a longer wait helps.", "该站点拒绝了此地址或账号。请更新 Cookie，或等待更久。"},
-	"need.room":        {"%s cannot be reached", "无法访问 %s"},
-	"need.roomcure":    {"It is looked at again by itself.", "会自动再次检查。"},
 	"need.disklow":     {"The disk is running short: %s free", "磁盘空间不足：剩余 %s"},
 	"need.diskcure":    {"Safe parts are freed at once and uploads go before all else. Give it space, or a faster line.", "已安全的分段会立即释放，上传优先。请增加空间或带宽。"},
 	"need.diskstop":    {"The disk is full: rooms are paused, %s free", "磁盘已满：房间被暂停，剩余 %s"},
