@@ -450,6 +450,17 @@ func (l *Ledger) Again(ctx context.Context, t segment.TargetID, id segment.ID, w
 	})
 }
 
+// Instead is of control.Journal.
+func (l *Ledger) Instead(ctx context.Context, t segment.TargetID, id segment.ID, c segment.Copy, why string) error {
+	return l.step(ctx, "instead", t, id, segment.Due, func(d *segment.Delivery) error {
+		if _, p, _ := l.part(id); p.reclaiming || !p.Sealed || d.Instead.Path != "" && d.Instead != c {
+			return fmt.Errorf("%w: a copy in the place of %s", ErrIllegal, id)
+		}
+		d.Chunk, d.Token, d.Acks, d.Receipt, d.Stored, d.Proof, d.Why, d.Instead = 0, "", nil, segment.Receipt{}, time.Time{}, segment.Proof{}, why, c
+		return nil
+	})
+}
+
 // Parked is of uploader.Journal.
 func (l *Ledger) Parked(ctx context.Context, t segment.TargetID, id segment.ID, why string) error {
 	return l.step(ctx, "parked", t, id, segment.Parked, func(d *segment.Delivery) error {
@@ -602,6 +613,9 @@ func (l *Ledger) holding(s *session, p *part) segment.Holding {
 	safe := true
 	for _, t := range slices.Sorted(maps.Keys(s.deliveries)) {
 		d := s.deliveries[t][p.ID.Seq]
+		if d != nil && d.Instead.Path != "" {
+			h.Copies = append(h.Copies, d.Instead.Path)
+		}
 		if d == nil || !d.Required {
 			continue
 		}

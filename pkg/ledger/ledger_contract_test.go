@@ -28,6 +28,7 @@ type (
 		Acked(ctx context.Context, t segment.TargetID, id segment.ID, a segment.Ack) error
 		Committing(ctx context.Context, t segment.TargetID, id segment.ID) error
 		Committed(ctx context.Context, t segment.TargetID, id segment.ID, r segment.Receipt) error
+		Instead(ctx context.Context, t segment.TargetID, id segment.ID, c segment.Copy, why string) error
 		Listing(ctx context.Context, t segment.TargetID, id segment.ID) error
 		Verified(ctx context.Context, t segment.TargetID, id segment.ID, p segment.Proof) error
 		Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error

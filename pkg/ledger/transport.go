@@ -50,6 +50,14 @@ func (w way) may(to segment.DeliveryState) error {
 	return nil
 }
 
+// size is how long the file is that is sent.
+func (w way) size() int64 {
+	if w.delivery.Instead.Path != "" {
+		return w.delivery.Instead.Size
+	}
+	return w.part.Size
+}
+
 // moving runs a transition of one delivery.
 func (l *Ledger) moving(ctx context.Context, op string, t segment.TargetID, id segment.ID, f func(x *tx, w way) error) error {
 	return l.record(ctx, op, id.String()+" to "+string(t), keeps, func(x *tx) error {
@@ -118,8 +126,8 @@ func (l *Ledger) Acked(ctx context.Context, t segment.TargetID, id segment.ID, a
 			return refuse("chunk %d at %d with %d bytes", a.Index, a.Offset, a.Length)
 		case w.delivery.Chunk > 0 && (a.Offset != int64(a.Index)*w.delivery.Chunk || a.Length > w.delivery.Chunk):
 			return refuse("chunk %d at %d with %d bytes is none of an upload in chunks of %d", a.Index, a.Offset, a.Length, w.delivery.Chunk)
-		case w.part.Sealed && a.Offset+a.Length > w.part.Size:
-			return refuse("chunk %d ends at %d, the part has %d bytes", a.Index, a.Offset+a.Length, w.part.Size)
+		case w.part.Sealed && a.Offset+a.Length > w.size():
+			return refuse("chunk %d ends at %d, the part has %d bytes", a.Index, a.Offset+a.Length, w.size())
 		}
 		if w.delivery.State == segment.Committing {
 			if _, err := x.exec(`UPDATE deliveries SET state = 'uploading', since = ?, owner = ?, epoch = ? WHERE n = ?`,
@@ -229,30 +237,58 @@ func (l *Ledger) Listing(ctx context.Context, t segment.TargetID, id segment.ID)
 // Again takes a delivery back to Due: the target was asked and has neither the object nor a usable upload. It is refused
 // once the removal of our file has begun.
 func (l *Ledger) Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error {
-	return l.moving(ctx, "again", t, id, func(x *tx, w way) error {
-		if w.part.reclaiming != 0 {
-			return refuse("our file is freed: there is nothing to send again")
-		}
-		if err := w.may(segment.Due); err != nil {
-			return err
-		}
-		if w.delivery.State == segment.Due && w.delivery.Why == why {
+	return l.moving(ctx, "again", t, id, func(x *tx, w way) error { return l.again(x, w, why) })
+}
+
+// Instead takes a delivery back to Due as Again does; from now on a copy is sent in the place of the part's own file.
+func (l *Ledger) Instead(ctx context.Context, t segment.TargetID, id segment.ID, c segment.Copy, why string) error {
+	return l.moving(ctx, "instead", t, id, func(x *tx, w way) error {
+		switch {
+		case !w.part.Sealed || w.part.Foreign:
+			return refuse("only a sealed part of ours has copies")
+		case c.Path == "" || c.Size <= 0:
+			return refuse("a copy without a name or without bytes")
+		case w.delivery.Instead == c && w.delivery.State == segment.Due:
 			return nil
+		case w.delivery.Instead.Path != "":
+			return refuse("there is a copy already: %s", w.delivery.Instead.Path)
 		}
-		if _, err := x.exec(`DELETE FROM acks WHERE delivery = ?`, w.n); err != nil {
+		if err := l.again(x, w, why); err != nil {
 			return err
 		}
-		if _, err := x.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', receipt = '', stored = 0, proof_size = 0,
-			proof_sum = '', proof_how = '', proof_at = 0, why = ?, since = ?, owner = ?, epoch = ? WHERE n = ?`,
-			why, micros(l.now()), x.owner, x.epoch, w.n); err != nil {
+		b, err := json.Marshal(c)
+		if err != nil {
 			return err
 		}
-		if !w.delivery.Required {
-			return nil
-		}
-		_, err := x.exec(`UPDATE parts SET safe = 0, owner = ?, epoch = ? WHERE n = ? AND safe <> 0`, x.owner, x.epoch, w.part.n)
+		_, err = x.exec(`UPDATE deliveries SET instead = ? WHERE n = ?`, string(b), w.n)
 		return err
 	})
+}
+
+// again is the change that Again and Instead have in common.
+func (l *Ledger) again(x *tx, w way, why string) error {
+	if w.part.reclaiming != 0 {
+		return refuse("our file is freed: there is nothing to send again")
+	}
+	if err := w.may(segment.Due); err != nil {
+		return err
+	}
+	if w.delivery.State == segment.Due && w.delivery.Why == why {
+		return nil
+	}
+	if _, err := x.exec(`DELETE FROM acks WHERE delivery = ?`, w.n); err != nil {
+		return err
+	}
+	if _, err := x.exec(`UPDATE deliveries SET state = 'due', before = '', chunk = 0, token = '', receipt = '', stored = 0, proof_size = 0,
+		proof_sum = '', proof_how = '', proof_at = 0, why = ?, since = ?, owner = ?, epoch = ? WHERE n = ?`,
+		why, micros(l.now()), x.owner, x.epoch, w.n); err != nil {
+		return err
+	}
+	if !w.delivery.Required {
+		return nil
+	}
+	_, err := x.exec(`UPDATE parts SET safe = 0, owner = ?, epoch = ? WHERE n = ? AND safe <> 0`, x.owner, x.epoch, w.part.n)
+	return err
 }
 
 // Parked sets a delivery aside until a person or a timer helps. Everything that was reached stays.

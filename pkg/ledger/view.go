@@ -229,7 +229,7 @@ func part(q querier, id segment.ID) (partRow, error) {
 }
 
 const deliveryCols = `d.n, t.id, d.required, d.key, d.state, d.before, d.chunk, d.token, d.receipt, d.proof_size, d.proof_sum,
-	d.proof_how, d.proof_at, d.why, d.since, d.stored `
+	d.proof_how, d.proof_at, d.why, d.since, d.stored, d.instead `
 
 // deliveryRow is a delivery with its row.
 type deliveryRow struct {
@@ -241,6 +241,7 @@ type deliveryRow struct {
 type scanner struct {
 	d            deliveryRow
 	receipt      string
+	instead      string
 	proof, since int64
 	stored       int64
 	dest         []any
@@ -250,7 +251,7 @@ func newScanner() *scanner {
 	s := &scanner{}
 	d := &s.d
 	s.dest = []any{&d.n, &d.Target, &d.Required, &d.Key, &d.State, &d.Before, &d.Chunk, &d.Token, &s.receipt, &d.Proof.Size,
-		&d.Proof.Sum, &d.Proof.How, &s.proof, &d.Why, &s.since, &s.stored}
+		&d.Proof.Sum, &d.Proof.How, &s.proof, &d.Why, &s.since, &s.stored, &s.instead}
 	return s
 }
 
@@ -260,6 +261,12 @@ func (s *scanner) delivery() (segment.Delivery, int64, error) {
 	if s.receipt != "" {
 		if err := json.Unmarshal([]byte(s.receipt), &d.Receipt); err != nil {
 			return d, 0, fmt.Errorf("read the receipt of %s: %w", d.Key, err)
+		}
+	}
+	d.Instead = segment.Copy{}
+	if s.instead != "" {
+		if err := json.Unmarshal([]byte(s.instead), &d.Instead); err != nil {
+			return d, 0, fmt.Errorf("read what is sent in the place of %s: %w", d.Key, err)
 		}
 	}
 	d.Proof.At, d.Since, d.Stored = moment(s.proof), moment(s.since), moment(s.stored)
@@ -548,12 +555,16 @@ func (v *view) Holdings(ctx context.Context) ([]segment.Holding, error) {
 			var t segment.TargetID
 			var required bool
 			var proof segment.Proof
-			if err := r.Scan(&row, &t, &required, &proof.Size, &proof.Sum, &proof.How, &at); err != nil {
+			var instead string
+			if err := r.Scan(&row, &t, &required, &proof.Size, &proof.Sum, &proof.How, &at, &instead); err != nil {
 				return err
 			}
 			i, here := place[row]
 			if !here {
 				return nil
+			}
+			if instead != "" {
+				out[i].Copies = append(out[i].Copies, instead)
 			}
 			if required {
 				out[i].Required = append(out[i].Required, t)
@@ -563,7 +574,7 @@ func (v *view) Holdings(ctx context.Context) ([]segment.Holding, error) {
 				out[i].Proofs[t] = proof
 			}
 			return nil
-		}, `SELECT d.part, t.id, d.required, d.proof_size, d.proof_sum, d.proof_how, d.proof_at
+		}, `SELECT d.part, t.id, d.required, d.proof_size, d.proof_sum, d.proof_how, d.proof_at, coalesce(json_extract(nullif(d.instead, ''), '$.path'), '')
 			FROM parts p JOIN deliveries d ON d.part = p.n JOIN targets t ON t.n = d.target
 			WHERE p.reclaimed = 0 AND p.sealed <> 0 AND p.is_foreign = 0 ORDER BY d.part, t.n`)
 	})
@@ -653,8 +664,8 @@ func (v *view) Unsafe(ctx context.Context) (Unsafe, error) {
 	return u, err
 }
 
-// Paths lists the files of ours that may lie below the data folder, sorted: everything that is not freed. An open
-// part stands under both of its names. Whatever else lies below media/ is an orphan.
+// Paths lists the files of ours that may lie below the data folder, sorted: everything that is not freed, with
+// the copies that were made of it. An open part stands under both of its names. Whatever else lies below media/ is an orphan.
 func (v *view) Paths(ctx context.Context) ([]string, error) {
 	var out []string
 	err := v.ask(ctx, "the paths", func(q querier) error {
@@ -669,7 +680,9 @@ func (v *view) Paths(ctx context.Context) ([]string, error) {
 				out = append(out, p+segment.PartSuffix)
 			}
 			return nil
-		}, `SELECT path, sealed FROM parts WHERE reclaimed = 0 AND is_foreign = 0`)
+		}, `SELECT path, sealed FROM parts WHERE reclaimed = 0 AND is_foreign = 0
+			UNION ALL SELECT json_extract(d.instead, '$.path'), 1 FROM deliveries d JOIN parts p ON p.n = d.part
+			WHERE d.instead <> '' AND p.reclaimed = 0`)
 	})
 	sort.Strings(out)
 	return out, err

@@ -105,6 +105,7 @@ type Delivery struct {
 	Token    string        // of the upload that is under way
 	Acks     []Ack         // by Index
 	Receipt  Receipt
+	Instead  Copy // what is sent in the place of the segment's own file; zero: nothing
 	// Stored is when transport was told anew that the object is there and whole, on a target where a part counts only
 	// once the target's own list shows it: the delivery is Committed until control has seen that. Zero elsewhere.
 	Stored time.Time
@@ -117,6 +118,23 @@ type Delivery struct {
 // whose list is the proof.
 func (d Delivery) Listable() bool {
 	return d.State == Verified || d.State == Committed && !d.Stored.IsZero()
+}
+
+// Copy is a file that was made from a segment, because a target could do nothing with the segment's own. It lies on our
+// disk as long as the segment does, and is never changed.
+type Copy struct {
+	Path     string        `json:"path"` // below the data folder
+	Size     int64         `json:"size"`
+	Duration time.Duration `json:"duration"`
+}
+
+// Sent is the segment as it goes to the target: with the file and the size of what is sent in its place.
+func (d Delivery) Sent() Segment {
+	s := d.Segment
+	if d.Instead.Path != "" {
+		s.Path, s.Size, s.Duration, s.SHA256, s.Content = d.Instead.Path, d.Instead.Size, d.Instead.Duration, Sum{}, 0
+	}
+	return s
 }
 
 // Destination is a target as the ledger knows it.
@@ -133,6 +151,7 @@ type Holding struct {
 	Required []TargetID
 	Proofs   map[TargetID]Proof
 	SafeAt   time.Time // when the last required proof came; zero while one is missing
+	Copies   []string  // files that were made from it and go with it
 	// Reclaiming says that the intention to remove it is on record: the file may be gone already (K11, K12).
 	Reclaiming bool
 }
