@@ -16,7 +16,7 @@ import (
 
 // How much of a broadcast is drawn at a time.
 const (
-	mostParts  = 100
+	mostParts  = 50
 	mostGaps   = 200
 	mostBlocks = 240 // of a time line: parts that would be narrower are drawn as one
 	mostCasts  = 50
@@ -101,7 +101,7 @@ type timeline struct {
 	Blocks  []block
 	Gaps    []block
 	Repairs []block
-	Marks   []tick
+	Marks   []instant
 }
 
 // block is a stretch of a time line 1000 wide.
@@ -110,7 +110,7 @@ type block struct {
 	Say  string
 }
 
-type tick struct{ At, Say string }
+type instant struct{ Say string }
 
 // index finds a delivery by target and part; broadcasts with 10,000 parts are no reason to search.
 type index map[segment.TargetID]map[uint32]*segment.Delivery
@@ -243,7 +243,7 @@ func (p *Pages) timeline(l lang, b segment.Broadcast) timeline {
 		line.Repairs = append(line.Repairs, k)
 	}
 	for i := range 5 {
-		line.Marks = append(line.Marks, tick{Say: p.clock(from.Add(whole*time.Duration(i)/4), whole)})
+		line.Marks = append(line.Marks, instant{Say: p.clock(from.Add(whole*time.Duration(i)/4), whole)})
 	}
 	return line
 }

@@ -154,7 +154,7 @@ func (p *Pages) Run(ctx context.Context) error {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for {
-		pic, err := p.look1(ctx)
+		pic, err := p.take(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -192,10 +192,10 @@ func (p *Pages) picture(ctx context.Context) (*picture, error) {
 	if pic := p.now.Load(); pic != nil && p.cfg.Now().Sub(pic.at) < 3*pace {
 		return pic, nil
 	}
-	return p.look1(ctx)
+	return p.take(ctx)
 }
 
-func (p *Pages) look1(ctx context.Context) (*picture, error) {
+func (p *Pages) take(ctx context.Context) (*picture, error) {
 	st, err := p.view.Status(ctx)
 	if err != nil {
 		return nil, err

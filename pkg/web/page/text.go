@@ -53,7 +53,6 @@ var table = map[string][langs]string{
 	"app.earlier":   {"Previous", "上一页"},
 	"app.later":     {"Next", "下一页"},
 	"app.range":     {"%d–%d of %d", "第 %d–%d 项，共 %d 项"},
-	"app.none":      {"–", "–"},
 
 	"truth.safe":      {"Everything is safe", "全部安全"},
 	"truth.unsafe":    {"%s on this disk only", "%s 仅在本机磁盘上"},
@@ -93,7 +92,6 @@ var table = map[string][langs]string{
 	"room.nopart":    {"No part is open.", "没有打开的分段。"},
 	"room.away":      {"Of it already away", "已传出"},
 	"room.awayon":    {"%s of %s is on %s", "%s / %s 已在 %s"},
-	"room.recv":      {"Recorded", "已录制"},
 	"room.gaps0":     {"no gaps", "无缺口"},
 	"room.gaps1":     {"1 gap, %s", "1 个缺口，%s"},
 	"room.gaps":      {"%d gaps, %s", "%d 个缺口，%s"},
@@ -103,8 +101,6 @@ var table = map[string][langs]string{
 	"room.source":    {"Kept in", "来源"},
 	"source.file":    {"the config file", "配置文件"},
 	"source.page":    {"this page", "本页面"},
-	"room.since":     {"Since", "自"},
-	"room.address":   {"Address", "地址"},
 	"state.waiting":  {"waiting", "等待中"},
 	"state.live":     {"live", "直播中"},
 	"state.paused":   {"paused", "已暂停"},
@@ -118,7 +114,6 @@ var table = map[string][langs]string{
 
 	"preview.title":  {"Preview", "预览"},
 	"preview.play":   {"Play", "播放"},
-	"preview.stop":   {"Stop the preview", "停止预览"},
 	"preview.help":   {"Plays the part that is being recorded, from its newest key frame. It reads the disk of liverec and asks nothing of the site.", "从最新关键帧播放正在录制的分段，只读取 liverec 的磁盘，不会访问站点。"},
 	"preview.plain":  {"Without scripts: %s, for a player of yours", "无脚本时：%s，可用播放器打开"},
 	"preview.stream": {"the stream", "该流"},
@@ -126,7 +121,6 @@ var table = map[string][langs]string{
 	"preview.none":   {"Nothing is being recorded.", "当前没有录制。"},
 	"preview.close":  {"Close", "关闭"},
 
-	"do.title":     {"Commands", "操作"},
 	"do.pause":     {"Pause", "暂停"},
 	"do.continue":  {"Continue", "继续"},
 	"do.split":     {"Begin a new part", "切分"},
@@ -318,7 +312,6 @@ var table = map[string][langs]string{
 	"key.endit":   {"Revoke the token %s", "撤销令牌 %s"},
 	"key.ended":   {"The token was revoked.", "令牌已撤销。"},
 	"key.refused": {"The token was not made: %s", "令牌未生成：%s"},
-	"said.back":   {"All right", "好的"},
 }
 
 // t is a text of the table. Only what follows as args comes from outside; templates escape it.
