@@ -148,7 +148,7 @@ func (s *Server) RotateKeys() {
 }
 
 // Scan is the person with the phone: the newest QR code is scanned by u, answered as scanned so many times, and then
-// confirmed. It is false if there is no code.
+// confirmed. It is false if there is no code, or if the newest was scanned already.
 func (s *Server) Scan(u *User, scanned int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,6 +156,9 @@ func (s *Server) Scan(u *User, scanned int) bool {
 		return false
 	}
 	c := s.codes[len(s.codes)-1]
+	if c.scanned != nil {
+		return false
+	}
 	c.scanned, c.waits = u, scanned
 	return true
 }
