@@ -78,6 +78,7 @@ type link struct {
 	seen  atomic.Int64
 	out   atomic.Int64 // output time that was written last, ms
 	video atomic.Bool
+	shape shape // the writer's
 
 	pending *media.Batch // waits for room
 	since   time.Time
@@ -441,5 +442,6 @@ func (l *link) show() {
 	}
 	l.out.Store(s.lastOut)
 	l.video.Store(len(s.configs.video) > 0)
+	l.grade()
 	l.c.view.wrote(s)
 }

@@ -23,6 +23,13 @@ type Source interface {
 	Close() error
 }
 
+// Graded is a Source that has a name for the quality that it sends at the moment.
+type Graded interface {
+	Source
+	// Quality is that name, "" if there is none. Everybody may ask at any time.
+	Quality() string
+}
+
 // ErrOver is what Source.Run returns, wrapped, where the source itself says that the broadcast is over and has handed out
 // all of it (HLS: ENDLIST behind the last segment): the broadcast ends without any grace.
 var ErrOver = fmt.Errorf("the source says that the broadcast is over: %w", io.EOF)

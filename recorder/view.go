@@ -38,6 +38,7 @@ type Snapshot struct {
 	Streamer string
 	Title    string
 	Host     string  // where the media comes from, "" without a connection
+	Quality  string  // what is recorded: the site's name for it, size and codec; "" without a connection
 	BitRate  float64 // bit/s received over the last 10 s
 	Received int64   // bytes since the start
 	Heard    time.Time
@@ -114,7 +115,7 @@ func (v *view) set(state State, why string) bool {
 	}
 	v.s.Why = why
 	if state != StateLive {
-		v.begun, v.s.Host = 0, ""
+		v.begun, v.s.Host, v.s.Quality = 0, "", ""
 	}
 	return changed
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/recorder/pace"
 )
 
 const (
@@ -39,6 +40,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Odd is told what is odd in the stream; nil: nobody is.
 	Odd *Oddities
+	// Watch looks at how fast media comes, and may say to hang up; nil: nobody does. Host is filled in.
+	Watch *pace.Watch
 }
 
 // Open sends the one GET and waits for the first bytes of the answer. The Source that it returns holds the open
@@ -55,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Source, error) {
 		return nil, errors.New("the URL cannot be read")
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Source{cancel: cancel, idle: cfg.Idle, host: u.Host, odd: cfg.Odd}
+	s := &Source{cancel: cancel, idle: cfg.Idle, host: u.Host, odd: cfg.Odd, watch: cfg.Watch}
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
 	if err := s.open(life, u, cfg); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/pace"
 )
 
 var _ recorder.Source = (*Source)(nil)
@@ -27,6 +28,7 @@ type Source struct {
 	host      string
 	gather    atomic.Bool // its connections may let bytes gather
 	odd       *Oddities   // nil: nobody wants to know
+	watch     *pace.Watch // nil: nobody does
 }
 
 // Host is where the bytes come from, after redirects: "host:port".
@@ -66,12 +68,18 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	}
 	d := flv.NewDemuxer(cfg)
 	var err error
+	if s.watch != nil {
+		s.watch.Host = s.host
+	}
 	for err == nil {
 		var b *media.Batch
 		if b, err = d.Fill(r); b != nil {
 			watch.Stop() // while the receiver is slow, the silence is our own
-			out <- b
+			given := s.give(b, out)
 			watch.Reset(s.idle)
+			if err == nil {
+				err = given
+			}
 		}
 	}
 	if b := d.Close(); b != nil {
@@ -88,6 +96,19 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 		return fmt.Errorf("source broke off: %w", err)
 	}
 	return plain(err)
+}
+
+// give hands a batch on. The error is that of Config.Watch, which says to hang up.
+func (s *Source) give(b *media.Batch, out chan<- *media.Batch) error {
+	if s.watch == nil {
+		out <- b
+		return nil
+	}
+	came := time.Now()
+	s.watch.Add(b, came)
+	out <- b
+	now := time.Now()
+	return s.watch.Check(now, now.Sub(came))
 }
 
 // watched puts the silence off at each byte.

@@ -446,6 +446,11 @@ func (r *Repairer) resume(lead [2]*entry) {
 		r.stats.Jumps++
 		r.joint = false
 		switch {
+		case fresh && likely && d < -backLimit && r.otherwise():
+			// Another quality of the stream, on the same clock: a node's cache begins before the end of what was
+			// written. Its pictures cannot be left out, for the rest is built on them.
+			wait = 0
+			r.sink.Repair(Repair{Kind: Seam, Out: r.edgeOut(), What: "the stream goes on in another form, which begins " + seconds(d) + " earlier"})
 		case fresh && wait >= frame:
 			r.gap(wait, r.reason())
 		case !fresh && wait > futureSlack+frame:
@@ -477,6 +482,24 @@ func (r *Repairer) resume(lead [2]*entry) {
 		c.renew(m.at, m.ext+c.offset[t])
 	}
 	r.letGo(lead)
+}
+
+// otherwise reports whether the picture is in another form than what was written.
+func (r *Repairer) otherwise() bool {
+	if r.gate.change[vid] {
+		return true
+	}
+	for i := range r.hold {
+		e := &r.hold[i]
+		if e.kind != media.VideoConfig {
+			continue
+		}
+		h := header{set: true, codec: e.codec, plain: e.plain, lead: e.lead, body: e.body}
+		if c := &r.gate.cur[vid]; c.set && (c.codec != h.codec || c.plain != h.plain || !sameHeader(c, &h)) {
+			return true
+		}
+	}
+	return false
 }
 
 // closing is the move that brings the held tags to one frame behind what was written. With both false, the track

@@ -233,8 +233,8 @@ func (r *Resolver) candidates(p played, now time.Time) ([]candidate, error) {
 					front = append(front, candidate{own, o})
 				}
 			}
-			if o.form == formFLV && r.truer != nil && len(front) == 0 && again(at.path) && r.truer.expires.After(now.Add(10*time.Second)) {
-				front = append(front, candidate{*r.truer, o})
+			if o.form == formFLV && r.truer != nil && r.truer.qn == o.qn && len(front) == 0 && again(at.path) && r.truer.expires.After(now.Add(10*time.Second)) {
+				front = append(front, candidate{r.truer.place, o})
 			}
 			back = append(back, candidate{at, o})
 		}

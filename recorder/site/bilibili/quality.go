@@ -86,6 +86,19 @@ func parseQuality(s string) (want, error) {
 		clip(s), strings.Join(names, ", "))
 }
 
+// qualities are all that the room has, but for those that are taken by their name alone.
+func qualities(p played) []int {
+	var all []int
+	for _, o := range p.options {
+		for _, qn := range append([]int{o.qn}, o.accept...) {
+			if !rungOf(qn).only {
+				all = append(all, qn)
+			}
+		}
+	}
+	return all
+}
+
 // first is the qn of the first question: what is asked for, or the best that almost every room has.
 func (w want) first() int {
 	switch {

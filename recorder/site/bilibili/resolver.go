@@ -21,6 +21,7 @@ import (
 	"github.com/liverec/liverec/recorder/hlspull"
 	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/httpflv"
+	"github.com/liverec/liverec/recorder/pace"
 )
 
 const (
@@ -39,6 +40,9 @@ const (
 	openTimeout = 8 * time.Second // for one host
 	mostTries   = 6               // hosts for one connection
 	brief       = time.Minute     // a connection that lasted less speaks against its host
+
+	pressedQN = 250             // the most that is taken with a disk that runs short at the begin: 720p
+	turnEvery = 2 * time.Second // between two looks at the disk while the media is not measured
 )
 
 // SiteConfig makes a Site.
@@ -76,7 +80,7 @@ type Config struct {
 	Allow    Globs  // if any: no other host is connected to
 	Ban      Globs  // hosts that are not connected to
 	Ads      bool
-	Pressed  func() bool // the disk runs short: with quality "auto" the next connection takes 720p at the most
+	Pressed  func() bool // the disk runs short: with quality "auto" a lower quality is taken
 	// Told hears of the room whenever its title, cover, area or status changed. It must not block. May be nil.
 	Told func(About)
 	Log  zerolog.Logger
@@ -96,8 +100,9 @@ type Resolver struct {
 	// of the goroutine that resolves
 	room   int64     // the long number; 0: not known yet
 	live   time.Time // when a stream was opened last, or ended
-	truer  *place    // the address of a stream that the platform had not encoded again
-	last   *opened   // the newest stream that was opened
+	truer  *opened   // the newest stream that the platform had not encoded again
+	steps  pace.Steps
+	last   *opened // the newest stream that was opened
 	hinted bool
 }
 
@@ -124,7 +129,8 @@ func (s *Site) Resolver(cfg Config) (*Resolver, error) {
 	default:
 		return nil, fmt.Errorf("%q is no codec; use avc or hevc", clip(cfg.Codec))
 	}
-	return &Resolver{site: s, cfg: cfg, addr: a, want: w, auto: cfg.Quality == "" || cfg.Quality == "auto",
+	auto := cfg.Quality == "" || cfg.Quality == "auto"
+	return &Resolver{site: s, cfg: cfg, addr: a, want: w, auto: auto, steps: pace.Steps{Auto: auto},
 		odd: httpflv.NewOddities(cfg.Log)}, nil
 }
 
@@ -196,7 +202,10 @@ func (r *Resolver) resolve(ctx context.Context) (recorder.Live, error) {
 	}
 	w := r.want
 	if r.auto && r.cfg.Pressed != nil && r.cfg.Pressed() {
-		w = want{height: 720}
+		r.steps.Begin(pressedQN, time.Now())
+	}
+	if most := r.steps.Limit(); most > 0 {
+		w = want{qn: most}
 	}
 	p, err := r.offered(ctx, r.room, w)
 	if err != nil {
@@ -292,8 +301,7 @@ func (r *Resolver) connect(ctx context.Context, p played) (recorder.Source, erro
 			if c.form == formFLV {
 				r.truer = nil
 				if !again(c.path) {
-					at := c.place
-					r.truer = &at
+					r.truer = &opened{c, p}
 				}
 			}
 			r.last = &opened{c, p}
@@ -338,7 +346,10 @@ func (r *Resolver) open(ctx context.Context, c candidate) (recorder.Source, erro
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if c.form == formFLV {
-		return httpflv.Open(ctx, httpflv.Config{URL: c.url, Header: r.header(), Dial: r.site.cfg.Dial, Public: []string{"Referer"}, Odd: r.odd})
+		return httpflv.Open(ctx, httpflv.Config{URL: c.url, Header: r.header(), Dial: r.site.cfg.Dial, Public: []string{"Referer"}, Odd: r.odd,
+			Watch: &pace.Watch{Steps: &r.steps, Pressed: r.cfg.Pressed,
+				Slow: func(string) { r.site.hosts.Failed(c.at, time.Now()) },
+				Tell: func(why string) { r.cfg.Log.Warn().Str("host", c.at).Msg(why) }}})
 	}
 	at := c.place
 	src, err := hlspull.New(hlspull.Config{
@@ -409,6 +420,8 @@ type Source struct {
 	recorder.Source
 	r      *Resolver
 	host   string
+	name   string // of the quality
+	form   form
 	offers []Offer
 	hosts  []string
 }
@@ -425,7 +438,8 @@ var _ recorder.Numbered = (*numbered)(nil)
 func (n *numbered) Resume(place []byte) { n.inner.Resume(place) }
 
 func (r *Resolver) wrap(src recorder.Source, c candidate, p played) recorder.Source {
-	s := &Source{Source: src, r: r, host: c.at}
+	s := &Source{Source: src, r: r, host: c.at, name: label(c.qn, p.names[c.qn]), form: c.form}
+	r.steps.Opened(c.qn, qualities(p), len(c.places))
 	seen := map[Offer]bool{}
 	add := func(o option, qn int, chosen bool) {
 		of := Offer{Name: label(qn, p.names[qn]), Form: o.form.String(), Codec: o.codec}
@@ -448,7 +462,7 @@ func (r *Resolver) wrap(src recorder.Source, c candidate, p played) recorder.Sou
 			s.hosts = append(s.hosts, at.at)
 		}
 	}
-	r.cfg.Log.Info().Str("host", c.at).Str("quality", label(c.qn, p.names[c.qn])).Str("codec", c.codec).Str("form", c.form.String()).
+	r.cfg.Log.Info().Str("host", c.at).Str("quality", s.name).Str("codec", c.codec).Str("form", c.form.String()).
 		Bool("encoded_again", again(c.path)).Msg("stream opened")
 	if n, ok := src.(recorder.Numbered); ok {
 		return &numbered{s, n}
@@ -459,6 +473,9 @@ func (r *Resolver) wrap(src recorder.Source, c candidate, p played) recorder.Sou
 // Offers is in what forms the stream can be had, the chosen one first. Some of them may need a login.
 func (s *Source) Offers() []Offer { return append([]Offer(nil), s.offers...) }
 
+// Quality is what the platform calls the quality: "original (原画)".
+func (s *Source) Quality() string { return s.name }
+
 // Hosts is where the chosen form can be had.
 func (s *Source) Hosts() []string { return append([]string(nil), s.hosts...) }
 
@@ -467,15 +484,26 @@ func (s *Source) Hosts() []string { return append([]string(nil), s.hosts...) }
 // playlist says of its own end is never enough.
 func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	began := time.Now()
+	running, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { s.r.watch(watching) })
-	err := s.Source.Run(ctx, out)
+	if s.form != formFLV {
+		wg.Go(func() { s.turn(watching, hangUp) })
+	}
+	err := s.Source.Run(running, out)
 	stop()
 	wg.Wait()
 	s.r.live = time.Now()
 	if err == nil || ctx.Err() != nil {
 		return err
+	}
+	if running.Err() != nil {
+		err = context.Cause(running)
+	}
+	if _, ok := errors.AsType[*pace.GiveUp](err); ok {
+		return err // the room goes on, and so do we
 	}
 	about, over := s.r.over(ctx)
 	switch {
@@ -488,6 +516,25 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 		s.r.site.hosts.Failed(s.host, time.Now())
 	}
 	return err
+}
+
+// turn hangs up when the disk, or its having room again, calls for another quality. With FLV the media is measured, and
+// this is looked at with it.
+func (s *Source) turn(ctx context.Context, hangUp context.CancelCauseFunc) {
+	w := pace.Watch{Steps: &s.r.steps, Pressed: s.r.cfg.Pressed}
+	t := time.NewTicker(turnEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			if err := w.Turn(now); err != nil {
+				hangUp(err)
+				return
+			}
+		}
+	}
 }
 
 // over asks whether the broadcast is over. Not to know is no.

@@ -29,6 +29,7 @@ import (
 	"github.com/liverec/liverec/recorder/hlspull"
 	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/httpflv"
+	"github.com/liverec/liverec/recorder/pace"
 )
 
 // Name is what the site is called in manifests and in status.
@@ -203,6 +204,7 @@ type Resolver struct {
 	addr  address
 	every time.Duration
 	odd   *httpflv.Oddities // of all connections
+	steps pace.Steps        // there is one quality, and one host
 }
 
 var _ recorder.Resolver = (*Resolver)(nil)
@@ -230,8 +232,10 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	if r.addr.forced == flv.HLSContent {
 		return r.playlist(ctx)
 	}
-	src, err := httpflv.Open(ctx, httpflv.Config{URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial, Odd: r.odd})
+	src, err := httpflv.Open(ctx, httpflv.Config{URL: r.addr.fetch.String(), Header: r.cfg.Header, Dial: r.cfg.Dial, Odd: r.odd,
+		Watch: &pace.Watch{Steps: &r.steps, Tell: func(why string) { r.cfg.Log.Warn().Msg(why) }}})
 	if err == nil {
+		r.steps.Opened(1, nil, 1)
 		switch r.cfg.Quality {
 		case "", "auto", "best", "worst":
 			return recorder.Live{Presence: recorder.OnAir, Title: title(r.addr.fetch), Source: src, Form: FormFLV}, nil

@@ -27,6 +27,7 @@ import (
 	"github.com/liverec/liverec/recorder/hlspull"
 	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/httpflv"
+	"github.com/liverec/liverec/recorder/pace"
 )
 
 // every is how often a page is asked about while nothing is on: each question is a whole program.
@@ -64,6 +65,8 @@ type Resolver struct {
 	cfg  Config
 	page *url.URL
 	odd  *httpflv.Oddities // of all connections
+
+	steps pace.Steps
 }
 
 var _ recorder.Patient = (*Resolver)(nil)
@@ -77,7 +80,8 @@ func New(cfg Config) (*Resolver, error) {
 	if u.User != nil {
 		return nil, errors.New("an address with a password in it is not handed to another program: its command line can be read by everybody on this machine")
 	}
-	return &Resolver{cfg: cfg, page: u, odd: httpflv.NewOddities(cfg.Log)}, nil
+	return &Resolver{cfg: cfg, page: u, odd: httpflv.NewOddities(cfg.Log),
+		steps: pace.Steps{Auto: cfg.Quality == "" || cfg.Quality == "auto"}}, nil
 }
 
 // Every is a minute: each question starts a program.
@@ -97,7 +101,7 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	if !a.live {
 		return live, nil
 	}
-	pick, err := choose(a.streams, r.cfg.Quality)
+	pick, err := choose(r.allowed(a.streams), r.cfg.Quality)
 	if err != nil {
 		return recorder.Live{}, err
 	}
@@ -118,8 +122,10 @@ func (r *Resolver) open(ctx context.Context, a answer, s stream) (recorder.Sourc
 		return nil, err
 	}
 	if s.form == formHTTP {
-		src, err := httpflv.Open(ctx, httpflv.Config{URL: s.url, Header: s.header, Dial: r.cfg.Dial, Odd: r.odd})
+		src, err := httpflv.Open(ctx, httpflv.Config{URL: s.url, Header: s.header, Dial: r.cfg.Dial, Odd: r.odd,
+			Watch: &pace.Watch{Steps: &r.steps, Pressed: r.cfg.Pressed, Tell: func(why string) { r.cfg.Log.Warn().Msg(why) }}})
 		if err == nil {
+			r.opened(a.streams, s)
 			return src, nil
 		}
 		if e, ok := errors.AsType[*httpflv.ContentError](err); !ok || e.Content != flv.HLSContent {
@@ -144,6 +150,29 @@ func (r *Resolver) open(ctx context.Context, a answer, s stream) (recorder.Sourc
 		return nil, &failure.Error{Op: "choose a quality", Kind: failure.NeedsHuman, Err: err, Hint: "liverec probe shows what there is."}
 	}
 	return nil, err
+}
+
+// allowed are the streams that line and disk keep up with, from the best to the worst. A multivariant playlist steps by
+// itself.
+func (r *Resolver) allowed(streams []stream) []stream {
+	most := r.steps.Limit()
+	if most == 0 || streams[0].list {
+		return streams
+	}
+	return streams[max(0, min(len(streams)-most, len(streams)-1)):]
+}
+
+// opened tells the steps which of the streams was opened. The worst is 1.
+func (r *Resolver) opened(streams []stream, s stream) {
+	var all []int
+	now := 1
+	for i, x := range streams {
+		all = append(all, len(streams)-i)
+		if x.name == s.name {
+			now = len(streams) - i
+		}
+	}
+	r.steps.Opened(now, all, 1)
 }
 
 // renew asks again for the address of the same form of the stream.
@@ -211,6 +240,16 @@ func (s *Source) Offers() []Offer {
 		out[i] = o
 	}
 	return out
+}
+
+// Quality is what the program calls the form, or what the playlist has chosen.
+func (s *Source) Quality() string {
+	if g, ok := s.Source.(recorder.Graded); ok {
+		if q := g.Quality(); q != "" {
+			return q
+		}
+	}
+	return s.chosen
 }
 
 // numbered is a Source that numbers its media.
