@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"time"
@@ -37,7 +38,12 @@ var (
 	NewHub      = newHub
 	Encode      = encodeEvents
 	JSON        = asJSON
+
+	OpenCertificate = openCertificate
 )
+
+// Get is what a browser is shown.
+func (c *certificate) Get() (*tls.Certificate, error) { return c.get(nil) }
 
 // Admit is throttle.admit; Right is throttle.right; Suspects is how many are remembered.
 func (t *throttle) Admit(p netip.Prefix, now time.Time) time.Duration { return t.admit(p, now) }
