@@ -22,8 +22,14 @@ type files struct {
 	dir *durable.Dir
 
 	mu   sync.Mutex
-	open map[segment.ID]*file
+	open map[name]*file
 	tick int64
+}
+
+// name is what a file is found by: a copy that goes to one target in the place of the segment's own is another file.
+type name struct {
+	id   segment.ID
+	path string
 }
 
 type file struct {
@@ -34,7 +40,7 @@ type file struct {
 }
 
 func newFiles(dir *durable.Dir) *files {
-	return &files{dir: dir, open: map[segment.ID]*file{}}
+	return &files{dir: dir, open: map[name]*file{}}
 }
 
 // take gives the file of a segment and what to call when it is not read any more.
@@ -42,19 +48,20 @@ func (c *files) take(s segment.Segment) (*os.File, func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tick++
-	e, ok := c.open[s.ID]
+	n := name{s.ID, s.Path}
+	e, ok := c.open[n]
 	if !ok {
 		f, err := c.find(s)
 		if err != nil {
 			return nil, nil, err
 		}
 		e = &file{f: f}
-		c.open[s.ID] = e
+		c.open[n] = e
 	}
 	e.users++
 	e.used = c.tick
 	c.trim()
-	return e.f, func() { c.give(s.ID, e) }, nil
+	return e.f, func() { c.give(e) }, nil
 }
 
 func (c *files) find(s segment.Segment) (*os.File, error) {
@@ -72,7 +79,7 @@ func (c *files) find(s segment.Segment) (*os.File, error) {
 	return f, err
 }
 
-func (c *files) give(id segment.ID, e *file) {
+func (c *files) give(e *file) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.users--
@@ -85,11 +92,11 @@ func (c *files) give(id segment.ID, e *file) {
 // trim closes the files that were not used for longest.
 func (c *files) trim() {
 	for len(c.open) > mostFiles {
-		var oldest segment.ID
+		var oldest name
 		var e *file
-		for id, f := range c.open {
+		for n, f := range c.open {
 			if f.users == 0 && (e == nil || f.used < e.used) {
-				oldest, e = id, f
+				oldest, e = n, f
 			}
 		}
 		if e == nil {
@@ -103,13 +110,15 @@ func (c *files) trim() {
 func (c *files) forget(id segment.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.open[id]; ok {
-		c.drop(id, e)
+	for n, e := range c.open {
+		if n.id == id {
+			c.drop(n, e)
+		}
 	}
 }
 
-func (c *files) drop(id segment.ID, e *file) {
-	delete(c.open, id)
+func (c *files) drop(n name, e *file) {
+	delete(c.open, n)
 	e.over = true
 	if e.users == 0 {
 		e.f.Close() // it was only read
@@ -119,8 +128,8 @@ func (c *files) drop(id segment.ID, e *file) {
 func (c *files) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, e := range c.open {
-		c.drop(id, e)
+	for n, e := range c.open {
+		c.drop(n, e)
 	}
 }
 

@@ -231,10 +231,11 @@ func (l *lane) refresh(ctx context.Context) {
 	order := make([]*flow, 0, len(due))
 	for _, d := range due {
 		id := d.Segment.ID
+		d.Segment = d.Sent() // everything here is about the bytes that go
 		seen[id] = true
 		f, ok := l.flows[id]
 		switch {
-		case !ok || (f.stale || f.d.Key != d.Key) && f.idle():
+		case !ok || (f.stale || f.d.Key != d.Key || f.d.Instead != d.Instead) && f.idle():
 			if ok && f.d.Key != d.Key {
 				l.files.forget(id) // it was taken back and begun again, as another kind of file
 			}

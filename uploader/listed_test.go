@@ -1,7 +1,9 @@
 package uploader_test
 
 import (
+	"bytes"
 	"context"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -41,6 +43,40 @@ func TestAListedTargetStoresOnly(t *testing.T) {
 		}
 		if n, _ := r.Left(); n != 0 {
 			t.Errorf("%d parts are left to transport", n)
+		}
+		r.drain()
+	})
+}
+
+// A delivery with a copy sends the copy, and the other targets of the part its own file: also from one process.
+func TestACopyInTheStead(t *testing.T) {
+	d := newDisk(t)
+	synctest.Test(t, func(t *testing.T) {
+		h := d.house(t)
+		s := d.segment(t, "01A", 1, 500)
+		c := segment.Copy{Path: s.Path + ".copy", Size: 777}
+		body := bytes.Repeat([]byte("copy "), 200)[:c.Size]
+		if err := os.WriteFile(d.dir.Abs(c.Path), body, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		const other = segment.TargetID("mem:other")
+		h.book.add(s, mem, other)
+		h.book.rows[pair{mem, s.ID}].Instead = c
+		limits := chunked
+		limits.Listed = true
+		one, two := targettest.NewRemote(limits), targettest.NewRemote(chunked)
+		r := h.start(uploader.Config{}, one.Target(mem), two.Target(other))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		row := h.book.row(mem, s.ID)
+		if got, _ := one.Object(row.Key); !row.Listable() || !bytes.Equal(got, body) {
+			t.Errorf("stored %v: %d bytes", row.Listable(), len(got))
+		}
+		if got, _ := two.Object(row.Key); int64(len(got)) != s.Size || h.book.row(other, s.ID).State != segment.Verified {
+			t.Errorf("the other target has %d bytes, %v", len(got), h.book.row(other, s.ID).State)
+		}
+		if p, err := uploader.Verify(t.Context(), one.Target(mem), row); err != nil || p.Size != c.Size {
+			t.Errorf("asked anew: %v, %v", p, err)
 		}
 		r.drain()
 	})

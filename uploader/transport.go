@@ -190,7 +190,7 @@ func (t *Transport) Left() (segments int, bytes int64) {
 // Verify asks t anew whether the copy of a delivery is there and whole: failure.ErrAbsent and failure.ErrDamaged are
 // answers, anything else means that it could not be asked. It changes nothing, and works in any process.
 func Verify(ctx context.Context, t Target, d segment.Delivery) (segment.Proof, error) {
-	s := d.Segment
+	s := d.Sent()
 	if !s.Sealed {
 		return segment.Proof{}, fmt.Errorf("verify %s: it is still open", d.Key)
 	}

@@ -148,10 +148,12 @@ func (r *Reclaimer) look(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// remove takes one proven file away and says so, with the proof.
+// remove takes one proven file away, with the copies that were made of it, and says so, with the proof.
 func (r *Reclaimer) remove(ctx context.Context, h segment.Holding) error {
-	if err := r.Dir.Remove(h.Path); err != nil {
-		return fmt.Errorf("remove %s: %w", h.ID, err)
+	for _, name := range append([]string{h.Path}, h.Copies...) {
+		if err := r.Dir.Remove(name); err != nil {
+			return fmt.Errorf("remove %s: %w", h.ID, err)
+		}
 	}
 	if err := r.Journal.Reclaimed(ctx, h.ID); err != nil {
 		return fmt.Errorf("record that %s is removed: %w", h.ID, err)
@@ -193,8 +195,10 @@ func (r *Reclaimer) vanished(all, victims []segment.Holding) []segment.Holding {
 
 // owned refuses what is not media of ours.
 func owned(h segment.Holding) error {
-	if h.Foreign || path.Clean(h.Path) != h.Path || !strings.HasPrefix(h.Path, Media+"/") {
-		return fmt.Errorf("remove %s: %q is not ours to remove", h.ID, h.Path)
+	for _, name := range append([]string{h.Path}, h.Copies...) {
+		if h.Foreign || path.Clean(name) != name || !strings.HasPrefix(name, Media+"/") {
+			return fmt.Errorf("remove %s: %q is not ours to remove", h.ID, name)
+		}
 	}
 	return nil
 }

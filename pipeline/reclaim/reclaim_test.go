@@ -239,6 +239,36 @@ func TestAProvenPartGoesAndItsProofIsInTheLog(t *testing.T) {
 	})
 }
 
+// A copy that was sent in the place of a part goes with it, also when the power failed between the two.
+func TestACopyGoesWithItsPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir(), 0, a)
+		id := w.add()
+		c := segment.Copy{Path: fmt.Sprintf("media/%s/P0001.repaired.mp4", w.id), Size: 3}
+		w.must(os.WriteFile(w.dir.Abs(c.Path), []byte("abc"), 0o600))
+		w.must(w.ledger.Instead(t.Context(), a, id, c, "the transcode failed"))
+		w.run(time.Minute, reclaim.Disk{})
+		if _, err := os.Stat(w.dir.Abs(c.Path)); err != nil {
+			t.Errorf("it goes before the proof: %v", err)
+		}
+		w.must(w.prove(id, a))
+		w.fault = func(step string) error {
+			if step == "reclaimed" {
+				return errors.New("the power is off")
+			}
+			return nil
+		}
+		w.run(time.Minute, reclaim.Disk{})
+		w.fault = nil
+		w.must(os.MkdirAll(filepath.Dir(w.dir.Abs(c.Path)), 0o755))
+		w.must(os.WriteFile(w.dir.Abs(c.Path), []byte("abc"), 0o600)) // as if it had failed before this one
+		w.run(time.Minute, reclaim.Disk{})
+		if _, err := os.Stat(w.dir.Abs("media/" + string(w.id))); !os.IsNotExist(err) {
+			t.Errorf("something is left: %v", err)
+		}
+	})
+}
+
 func TestKeepIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, t.TempDir(), time.Hour, a)
