@@ -56,6 +56,7 @@ type Archive struct {
 	Title   string
 	Desc    string
 	Tag     string
+	Cover   string
 	Files   []string
 	Titles  []string // of the parts
 	Private bool
@@ -69,7 +70,7 @@ func (t *Studio) Archives() []Archive {
 	var out []Archive
 	for _, aid := range slices.Sorted(maps.Keys(t.archives)) {
 		a := t.archives[aid]
-		x := Archive{AID: aid, BVID: a.bvid, Title: a.text("title"), Desc: a.text("desc"), Tag: a.text("tag"), Private: string(a.fields["is_only_self"]) == "1", State: t.state(a)}
+		x := Archive{AID: aid, BVID: a.bvid, Title: a.text("title"), Desc: a.text("desc"), Tag: a.text("tag"), Cover: a.text("cover"), Private: string(a.fields["is_only_self"]) == "1", State: t.state(a)}
 		for _, v := range a.videos {
 			x.Files, x.Titles = append(x.Files, v.file), append(x.Titles, v.title)
 		}
@@ -110,8 +111,8 @@ func (t *Studio) handleSubmissions() {
 	t.s.Handle("POST "+m+"vu/app/add", func(w http.ResponseWriter, r *http.Request) { t.add(w, r, token, false) })
 	t.s.Handle("POST "+m+"vu/client/add", func(w http.ResponseWriter, _ *http.Request) { Reply(w, 21590, "投稿工具已停用", nil) }) // U 5.1
 	t.s.Handle("POST "+m+"vu/client/edit", func(w http.ResponseWriter, _ *http.Request) { Reply(w, 21590, "投稿工具已停用", nil) })
-	t.s.Handle("POST "+m+"vu/web/edit", func(w http.ResponseWriter, r *http.Request) { t.edit(w, r, cookie) })
-	t.s.Handle("POST "+m+"vu/app/edit/full", func(w http.ResponseWriter, r *http.Request) { t.edit(w, r, token) })
+	t.s.Handle("POST "+m+"vu/web/edit", func(w http.ResponseWriter, r *http.Request) { t.edit(w, r, cookie, true) })
+	t.s.Handle("POST "+m+"vu/app/edit/full", func(w http.ResponseWriter, r *http.Request) { t.edit(w, r, token, false) })
 	t.s.Handle("GET "+m+"vupre/web/archive/view", func(w http.ResponseWriter, r *http.Request) { t.view(w, r, t.s.ByCookie, false) })
 	t.s.Handle("GET "+m+"client/archive/view", func(w http.ResponseWriter, r *http.Request) { t.view(w, r, t.byKey, true) })
 	t.s.Handle("GET "+m+"web/archives", t.archivesList)
@@ -273,7 +274,7 @@ func (t *Studio) add(w http.ResponseWriter, r *http.Request, who func(*http.Requ
 	s, code, message := t.receive(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.s.Now()
+	now, way := t.s.Now(), fmt.Sprint(u.MID, web)
 	if code == 0 && web && t.k.WebAdd != 0 {
 		code, message = t.k.WebAdd, "该入口不可用"
 	}
@@ -282,7 +283,7 @@ func (t *Studio) add(w http.ResponseWriter, r *http.Request, who func(*http.Requ
 			code, message = 21070, "投稿过快" // U 5.4
 		}
 		day := 0
-		for _, at := range t.adds[u.MID] {
+		for _, at := range t.daily[way] {
 			if now.Sub(at) < 24*time.Hour {
 				day++
 			}
@@ -303,6 +304,7 @@ func (t *Studio) add(w http.ResponseWriter, r *http.Request, who func(*http.Requ
 	t.archives[a.aid] = a
 	t.take(a, &s, now)
 	t.adds[u.MID] = append(t.adds[u.MID], now)
+	t.daily[way] = append(t.daily[way], now)
 	t.note(a, true)
 	Reply(w, 0, "", map[string]any{"aid": a.aid, "bvid": a.bvid})
 }
@@ -315,7 +317,7 @@ func (t *Studio) note(a *archive, made bool) {
 	t.history = append(t.history, c)
 }
 
-func (t *Studio) edit(w http.ResponseWriter, r *http.Request, who func(*http.Request) (*User, int64)) {
+func (t *Studio) edit(w http.ResponseWriter, r *http.Request, who func(*http.Request) (*User, int64), web bool) {
 	u, code := who(r)
 	if u == nil {
 		Reply(w, code, "", nil)
@@ -325,6 +327,9 @@ func (t *Studio) edit(w http.ResponseWriter, r *http.Request, who func(*http.Req
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.archives[s.number("aid")]
+	if code == 0 && web && t.k.WebEdit != 0 {
+		code, message = t.k.WebEdit, "该入口不可用"
+	}
 	if code == 0 && (a == nil || a.uid != u.MID || t.state(a) == -100) {
 		code, message = -404, "啥都木有" // U 9.3
 	}

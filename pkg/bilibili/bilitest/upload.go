@@ -34,12 +34,13 @@ type Knobs struct {
 	NoRange   bool          // GET answers the whole object
 
 	Gap       time.Duration // between two submissions of one user, else 21070 (U 9.3); 0: none
-	Daily     int           // submissions of one user a day, else 21566; 0: any number
+	Daily     int           // submissions of one user a day by one interface, else 21566 (U 9.3: another one still works); 0: any number
 	ListLate  time.Duration // how late list and view show a change
 	First     time.Duration // from submission to the first renditions
 	Second    time.Duration // from those to the end of the transcode
 	Review    time.Duration // from the last change to state 0
 	WebAdd    int64         // the code with which web add refuses; 0: it works
+	WebEdit   int64         // the same of web edit
 	Transcode func(Part) Outcome
 }
 
@@ -70,6 +71,7 @@ type Studio struct {
 	ids      int64
 	archives map[int64]*archive
 	adds     map[int64][]time.Time
+	daily    map[string][]time.Time // by user and interface
 	history  []Change
 	made     int
 }
@@ -98,7 +100,7 @@ func nodeOf(line string) string { return "upos-cs-upcdn" + line + ".bilivideo.co
 func NewStudio(s *Server) *Studio {
 	t := &Studio{
 		s: s, objects: map[string]*object{}, files: map[string]*object{}, pre: map[int64][]time.Time{}, ids: 500001630152509,
-		archives: map[int64]*archive{}, adds: map[int64][]time.Time{},
+		archives: map[int64]*archive{}, adds: map[int64][]time.Time{}, daily: map[string][]time.Time{},
 	}
 	s.Handle("GET member.bilibili.com/preupload", t.preupload)
 	for _, l := range lineNames {
