@@ -29,7 +29,16 @@ type Submitter interface {
 	Submit(ctx context.Context, l List) error
 	// Look asks what became of the parts of l, all of which were listed once.
 	Look(ctx context.Context, l List) (Sight, error)
+	// Edit makes a note of what a person wants the list to say from now on; the next Submit says it. It asks nobody.
+	Edit(ctx context.Context, l List, f Facts) error
 }
+
+// Facts are what a list says of itself. "": that stays as it is.
+type Facts struct{ Title, Desc, Tag, Cover string }
+
+// Mender makes a sound copy of a part for a target that could do nothing with the part's own file. A zero Copy: nothing
+// is wrong with it.
+type Mender func(ctx context.Context, t segment.TargetID, s segment.Segment) (segment.Copy, error)
 
 // List is what a submission shall show.
 type List struct {
@@ -45,6 +54,7 @@ type List struct {
 type Sight struct {
 	Proven map[uint32]segment.Proof
 	Bad    map[uint32]string // has to be sent again, and why
+	Broken map[uint32]string // the same, and the file itself may be the reason
 	Wait   string            // what the others wait for, for people
 }
 
@@ -70,7 +80,9 @@ type Journal interface {
 	Named(ctx context.Context, s segment.SessionID, t segment.TargetID, token string) error
 	// Verified proves a part that was stored: the list shows it. Again has it sent once more.
 	Verified(ctx context.Context, t segment.TargetID, id segment.ID, p segment.Proof) error
+	// Instead is Again with a copy that is sent in the place of the part's own file from now on.
 	Again(ctx context.Context, t segment.TargetID, id segment.ID, why string) error
+	Instead(ctx context.Context, t segment.TargetID, id segment.ID, c segment.Copy, why string) error
 	// Complete marks a session of which nothing is left to do but to free the disk.
 	Complete(ctx context.Context, s segment.SessionID) error
 }

@@ -49,6 +49,7 @@ type Deps struct {
 	Journal    Journal
 	Publishers []Publisher             // at most one per target, or one of
 	Submitters []Submitter             // these
+	Mend       Mender                  // nil: what a target calls broken is sent again as it is
 	Tell       func(Condition)         // may be nil; must not block
 	Finished   func(segment.Broadcast) // each completed broadcast, once, as it was; may be nil; must not block
 	Now        func() time.Time        // default time.Now
@@ -65,6 +66,7 @@ type Control struct {
 	gaps   int
 	stuck  map[list]error
 	active map[string]Condition
+	edits  map[segment.TargetID]chan<- edit // of the submissions that run
 }
 
 // list names one list: what a target shows of a session.
@@ -143,12 +145,16 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 	defer cancel()
 	group := supervise.NewGroup(c.Log)
 	execs := make(map[segment.TargetID]hand, len(c.Publishers)+len(c.Submitters))
+	edits := make(map[segment.TargetID]chan<- edit, len(c.Submitters))
 	for _, p := range c.Publishers {
 		execs[p.Target()] = newExecutor(c, p)
 	}
 	for _, s := range c.Submitters {
-		execs[s.Target()] = newSubmissions(c, s)
+		e := newSubmissions(c, s)
+		execs[s.Target()], edits[s.Target()] = e, e.edits
 	}
+	c.open(edits)
+	defer c.open(nil)
 	for _, e := range execs {
 		group.Go(ctx, e, supervise.Policy{Restart: true})
 	}
@@ -212,6 +218,54 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 		pass(nil) // what the executors did may have been the last thing to do
 	}
 	return err
+}
+
+func (c *Control) open(edits map[segment.TargetID]chan<- edit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.edits = edits
+}
+
+// Edit changes what the running submissions of a session say of themselves, on every target that has such. It returns
+// when that is on record; the submissions show it as soon as their pace allows. It is an error if there is none.
+func (c *Control) Edit(ctx context.Context, id segment.SessionID, f Facts) error {
+	all, err := c.Journal.Active(ctx)
+	if err != nil {
+		return fmt.Errorf("list the active broadcasts: %w", err)
+	}
+	i := slices.IndexFunc(all, func(b segment.Broadcast) bool { return b.Session.ID == id })
+	if i < 0 {
+		return fmt.Errorf("broadcast %s is not going on", id)
+	}
+	c.mu.Lock()
+	edits := c.edits
+	c.mu.Unlock()
+	none := true
+	for t, to := range edits {
+		a, ok := setting(all[i], t)
+		if !ok || a.Token == "" {
+			continue
+		}
+		none = false
+		done := make(chan error, 1)
+		select {
+		case to <- edit{a, f, done}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if none {
+		return fmt.Errorf("broadcast %s has no submission yet", id)
+	}
+	return nil
 }
 
 // hand does what was decided for one target.

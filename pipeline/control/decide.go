@@ -62,15 +62,11 @@ func Decide(b segment.Broadcast, now time.Time) []Action {
 	done := !b.Session.Ended.IsZero() && !slices.ContainsFunc(b.Segments, func(s segment.Segment) bool { return !s.Sealed })
 	waiting, required := false, false // for a target that is not required; whether there is one that is
 	for _, t := range Targets(b) {
-		m := manifest.Make(b, t)
-		p, parts := b.Publications[t], manifest.Prefix(b.Deliveries[t])
-		digest := m.Digest()
-		if sum := objects(parts); sum != "" {
-			digest += "+" + sum
-		}
-		shown := len(m.Parts) == 0 || p.Shown == digest
+		a, some := setting(b, t)
+		m, p, parts := a.Manifest, b.Publications[t], a.Parts
+		shown := !some || p.Shown == a.Digest
 		if !shown && len(m.Parts) >= p.Parts {
-			out = append(out, Action{Kind: Publish, Session: b.Session, Target: t, Manifest: m, Digest: digest, Parts: parts, Token: p.Token})
+			out = append(out, a)
 		}
 		if p.Token != "" && slices.ContainsFunc(parts, waits) {
 			out = append(out, Action{Kind: Look, Session: b.Session, Target: t, Parts: parts, Token: p.Token})
@@ -96,6 +92,16 @@ func Decide(b segment.Broadcast, now time.Time) []Action {
 		})
 	}
 	return out
+}
+
+// setting sets the list of a target to all that it can show; false: nothing yet.
+func setting(b segment.Broadcast, t segment.TargetID) (Action, bool) {
+	m, parts := manifest.Make(b, t), manifest.Prefix(b.Deliveries[t])
+	digest := m.Digest()
+	if sum := objects(parts); sum != "" {
+		digest += "+" + sum
+	}
+	return Action{Kind: Publish, Session: b.Session, Target: t, Manifest: m, Digest: digest, Parts: parts, Token: b.Publications[t].Token}, len(m.Parts) > 0
 }
 
 // waits reports whether the list has to prove a part yet.

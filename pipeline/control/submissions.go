@@ -31,15 +31,25 @@ type submissions struct {
 	c    *Control
 	sub  Submitter
 	mail chan []Action // 1, the newest plan wins
+	// edits is sent by Control.Edit, which waits; never closed.
+	edits chan edit
 
 	// Below is its own.
 	lists map[segment.SessionID]*submission
 	quiet time.Time // the target as a whole asked for patience until then
 }
 
+// edit is what a person wants a list to say.
+type edit struct {
+	list  Action
+	facts Facts
+	done  chan<- error // 1; it is on record, or not
+}
+
 // submission is what is remembered of one list.
 type submission struct {
 	publish *Action // the newest; nil: the list shows what it should
+	edited  *Action // a person has changed what it says, and it does not say so yet
 	look    *Action // nil: nothing waits to be proven
 	token   string  // newer than that of the actions
 	named   bool
@@ -56,7 +66,7 @@ type submission struct {
 }
 
 func newSubmissions(c *Control, s Submitter) *submissions {
-	return &submissions{c: c, sub: s, mail: make(chan []Action, 1), lists: map[segment.SessionID]*submission{}}
+	return &submissions{c: c, sub: s, mail: make(chan []Action, 1), edits: make(chan edit), lists: map[segment.SessionID]*submission{}}
 }
 
 func (e *submissions) String() string { return "submissions of " + string(e.sub.Target()) }
@@ -92,6 +102,8 @@ func (e *submissions) Run(ctx context.Context) error {
 			if open = ok; ok {
 				e.take(plan)
 			}
+		case x := <-e.edits:
+			x.done <- e.edit(ctx, x)
 		case <-timer.C:
 		}
 	}
@@ -100,21 +112,10 @@ func (e *submissions) Run(ctx context.Context) error {
 // take hears what there is to do now. What was remembered of a list outlives a plan without it: its waits go on.
 func (e *submissions) take(plan []Action) {
 	for _, s := range e.lists {
-		s.publish, s.look = nil, nil
+		s.publish, s.look = s.edited, nil
 	}
 	for _, a := range plan {
-		s := e.lists[a.Session.ID]
-		if s == nil {
-			log := e.c.Log.With().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Logger()
-			s = &submission{
-				again: backoff.New(backoff.Policy{First: firstLook, Max: lastLook, Jitter: 0.05}), warn: obs.NewWarner(log, time.Minute),
-				looks: firstLook,
-			}
-			e.lists[a.Session.ID] = s
-		}
-		if !s.named {
-			s.token = a.Token
-		}
+		s := e.of(&a)
 		switch a.Kind {
 		case Publish:
 			if len(a.Parts) >= s.parts {
@@ -127,6 +128,35 @@ func (e *submissions) take(plan []Action) {
 	if len(e.lists) > 64 {
 		maps.DeleteFunc(e.lists, func(_ segment.SessionID, s *submission) bool { return s.publish == nil && s.look == nil })
 	}
+}
+
+// of is what is remembered of the list of a.
+func (e *submissions) of(a *Action) *submission {
+	s := e.lists[a.Session.ID]
+	if s == nil {
+		log := e.c.Log.With().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Logger()
+		s = &submission{
+			again: backoff.New(backoff.Policy{First: firstLook, Max: lastLook, Jitter: 0.05}), warn: obs.NewWarner(log, time.Minute),
+			looks: firstLook,
+		}
+		e.lists[a.Session.ID] = s
+	}
+	if !s.named {
+		s.token = a.Token
+	}
+	return s
+}
+
+// edit notes what a person wants a list to say, and has it set.
+func (e *submissions) edit(ctx context.Context, x edit) error {
+	s := e.of(&x.list)
+	if err := e.sub.Edit(ctx, e.list(&x.list, s), x.facts); err != nil {
+		return err
+	}
+	if s.edited = &x.list; s.publish == nil {
+		s.publish = s.edited
+	}
+	return nil
 }
 
 // next picks what is due, or says how long to wait. The order of the sessions is that of their birth.
@@ -210,7 +240,7 @@ func (e *submissions) set(ctx context.Context, s *submission) {
 		s.looks, s.lookAt = firstLook, now // whatever came of it, the list may be another one
 	}
 	if err == nil {
-		s.publish, s.parts, s.until, s.failed, s.why = nil, len(a.Parts), time.Time{}, 0, ""
+		s.publish, s.edited, s.parts, s.until, s.failed, s.why = nil, nil, len(a.Parts), time.Time{}, 0, ""
 		s.again.Reset()
 		s.warn.Add(nil, "set the list")
 		e.c.note(list{a.Session.ID, a.Target}, nil)
@@ -223,7 +253,7 @@ func (e *submissions) set(ctx context.Context, s *submission) {
 		for _, seq := range bad.Seqs {
 			e.again(ctx, a, seq, bad.Err.Error())
 		}
-		s.publish = nil // the plan is old
+		s.publish, s.edited = nil, nil // the plan is old; what a person wants stands in the note
 		s.until = now.Add(time.Second)
 		e.c.Nudge()
 		return
@@ -263,6 +293,9 @@ func (e *submissions) failure(ctx context.Context, a *Action, s *submission, err
 		return
 	}
 	why := err.Error()
+	if kind == failure.Throttled {
+		why += ", the next try is at " + s.until.Format(time.DateTime)
+	}
 	if hint := failure.Hint(err); hint != "" {
 		why += " – " + hint
 	}
@@ -297,6 +330,8 @@ func (e *submissions) see(ctx context.Context, s *submission) {
 			e.c.Log.Info().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Uint32("seq", seq).Str("how", p.How).Msg("part proven")
 		} else if why, ok := sight.Bad[seq]; ok {
 			changed = e.again(ctx, a, seq, why) || changed
+		} else if why, ok := sight.Broken[seq]; ok {
+			changed = e.mend(ctx, a, d, why) || changed
 		}
 	}
 	if err != nil {
@@ -323,6 +358,38 @@ func (e *submissions) see(ctx context.Context, s *submission) {
 		s.look = nil // the plan is old
 		e.c.Nudge()
 	}
+}
+
+// mend has a part sent once more: a repaired copy of it, if there was something to repair. The copy has to play as long as
+// the part, since it will prove it. Reading and writing the file takes seconds per GB, in which no list of the target is
+// set.
+func (e *submissions) mend(ctx context.Context, a *Action, d segment.Delivery, why string) bool {
+	s := d.Segment
+	if e.c.Mend == nil || s.Foreign || d.Instead.Path != "" {
+		return e.again(ctx, a, s.ID.Seq, why)
+	}
+	log := e.c.Log.With().Str("part", s.ID.String()).Str("target", string(a.Target)).Str("why", why).Logger()
+	c, err := e.c.Mend(ctx, a.Target, s)
+	if ctx.Err() != nil {
+		return false // it is looked at again after the next start
+	}
+	if diff := (c.Duration - s.Duration).Abs(); err == nil && c.Path != "" && diff >= max(2*time.Second, s.Duration/100) {
+		err = fmt.Errorf("the copy plays %v, the part %v", c.Duration.Round(time.Second), s.Duration.Round(time.Second))
+	}
+	switch {
+	case err != nil:
+		log.Warn().Err(err).Msg("part cannot be repaired, it is sent again as it is")
+	case c.Path == "":
+		log.Info().Msg("nothing is wrong with the part, it is sent again as it is")
+	default:
+		if err := e.c.Journal.Instead(ctx, a.Target, s.ID, c, why); err != nil {
+			log.Error().Err(err).Msg("a part that has to be sent again cannot be")
+			return false
+		}
+		log.Warn().Str("copy", c.Path).Int64("bytes", c.Size).Msg("part is repaired and sent again")
+		return true
+	}
+	return e.again(ctx, a, s.ID.Seq, why)
 }
 
 // again has a part sent once more.

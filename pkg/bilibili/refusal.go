@@ -31,6 +31,16 @@ func CodeOf(err error) int64 {
 	return 0
 }
 
+// OtherWay reports whether err refuses the interface and not what was asked of it, so that the same account may be heard
+// through another one (reference 5.4 and rule 13 of chapter 8): nothing was made.
+func OtherWay(err error) bool {
+	switch CodeOf(err) {
+	case 21138, 21150, 21564, 21566, 21590, 137022:
+		return true
+	}
+	return false
+}
+
 // scope is what a refusal holds back.
 type scope uint8
 

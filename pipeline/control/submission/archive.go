@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -133,7 +134,7 @@ func (j *job) abandon(ctx context.Context, i int, why string) (again []uint32, e
 func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 	s := &j.note.Subs[i]
 	t := j.texts(i)
-	if s.Sure && s.Title == t.title && s.Desc == t.desc && s.Tag == t.tag && slices.Equal(s.Parts, s.with(want)) {
+	if s.Sure && s.Title == t.title && s.Desc == t.desc && s.Tag == t.tag && s.Cover == t.cover && slices.Equal(s.Parts, s.with(want)) {
 		return nil
 	}
 	v, err := j.see(ctx, s.AID)
@@ -151,7 +152,10 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 		return errors.Join(err, j.save(ctx)) // since when it is gone
 	}
 	videos, changed, added := j.merge(v, s, want)
-	payload := j.payload(v, s, t)
+	payload, err := j.payload(ctx, v, s, t)
+	if err != nil {
+		return err
+	}
 	if payload == nil && !changed {
 		return j.sure(ctx, s, t, want)
 	}
@@ -162,17 +166,13 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 	if err := j.gov.Try(bilibili.Submission); err != nil {
 		return err
 	}
-	err = j.client.Do(ctx, bilibili.Call{
-		Op: j.op("edit"), Method: http.MethodPost, URL: "https://member.bilibili.com/x/vu/web/edit", Query: stamp(), JSON: payload,
-		As: bilibili.User, CSRF: bilibili.InQuery | bilibili.InJSON, Timeout: time.Minute,
-	}, nil)
-	if err = j.gov.Report(bilibili.Submission, err); err != nil {
+	if err := j.write(ctx, "edit", payload, nil); err != nil {
 		if bilibili.CodeOf(err) == 21015 {
 			return j.bad(err, j.byPlace(videos, want))
 		}
 		return err // what was sent is asked for before it is sent again
 	}
-	s.Title, s.Desc, s.Tag, s.Sure = t.title, t.desc, t.tag, false
+	s.Title, s.Desc, s.Tag, s.Cover, s.Sure = t.title, t.desc, t.tag, t.cover, false
 	if err := j.save(ctx); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 // sure notes that a submission was seen to show want.
 func (j *job) sure(ctx context.Context, s *sub, t texts, want []segment.Delivery) error {
 	s.Sure, s.Parts, s.Lost = true, s.with(want), ""
-	s.Title, s.Desc, s.Tag = t.title, t.desc, t.tag
+	s.Title, s.Desc, s.Tag, s.Cover = t.title, t.desc, t.tag, t.cover
 	return j.save(ctx)
 }
 
@@ -347,15 +347,24 @@ func (j *job) fields(v *view) map[string]any {
 }
 
 // payload is an edit of the texts that we want otherwise than we last said; nil: there is none.
-func (j *job) payload(v *view, s *sub, t texts) map[string]any {
+func (j *job) payload(ctx context.Context, v *view, s *sub, t texts) (map[string]any, error) {
 	set := map[string]string{}
 	for _, x := range []struct{ key, want, sent string }{{"title", t.title, s.Title}, {"desc", t.desc, s.Desc}, {"tag", t.tag, s.Tag}} {
 		if x.want != x.sent && x.want != v.text(x.key) {
 			set[x.key] = x.want
 		}
 	}
+	if t.cover != s.Cover {
+		cover, err := j.coverURL(ctx, t.cover)
+		if err != nil {
+			return nil, err
+		}
+		if cover != "" && cover != v.text("cover") {
+			set["cover"] = cover
+		}
+	}
 	if len(set) == 0 {
-		return nil
+		return nil, nil
 	}
 	p := j.fields(v)
 	for k, w := range set {
@@ -364,7 +373,7 @@ func (j *job) payload(v *view, s *sub, t texts) map[string]any {
 			delete(p, "desc_v2") // it has to say the same
 		}
 	}
-	return p
+	return p, nil
 }
 
 // find looks for the submission that an attempt made, by the file names of its parts.
@@ -429,14 +438,13 @@ func (j *job) find(ctx context.Context, t *try) (aid int64, bvid string, err err
 // maxCover is how large a picture is sent (U 5.6).
 const maxCover = 2 << 20
 
-// coverURL is the address of the cover. A file is sent once per process.
-func (j *job) coverURL(ctx context.Context) (string, error) {
-	c := j.p.cfg.Cover
+// coverURL is the address of a cover. A file is sent once per process.
+func (j *job) coverURL(ctx context.Context, c string) (string, error) {
 	if c == "" || strings.HasPrefix(c, "http://") || strings.HasPrefix(c, "https://") {
 		return c, nil
 	}
 	j.p.mu.Lock()
-	known := j.p.cover
+	known := j.p.covers[c]
 	j.p.mu.Unlock()
 	if known != "" {
 		return known, nil
@@ -462,7 +470,7 @@ func (j *job) coverURL(ctx context.Context) (string, error) {
 		return "", err
 	}
 	j.p.mu.Lock()
-	j.p.cover = a.URL
+	j.p.covers[c] = a.URL
 	j.p.mu.Unlock()
 	return a.URL, nil
 }
@@ -477,8 +485,53 @@ func (p *Publisher) Look(ctx context.Context, l control.List) (control.Sight, er
 	return s, j.end(err)
 }
 
+// Ask asks what the submissions of l show now of all its parts, the proven ones among them. It changes nothing. A part
+// that is not in the answer is not shown as it should be: why says what was seen.
+func (p *Publisher) Ask(ctx context.Context, l control.List) (proofs map[uint32]segment.Proof, why map[uint32]string, err error) {
+	j, err := p.begin(l)
+	if err != nil {
+		return nil, nil, err
+	}
+	proofs, why = map[uint32]segment.Proof{}, map[uint32]string{}
+	for i := range j.note.Subs {
+		s := &j.note.Subs[i]
+		v, err := j.see(ctx, s.AID)
+		if bilibili.CodeOf(err) == -404 {
+			v, err = &view{}, nil // nobody is shown anything
+		}
+		if err != nil {
+			return nil, nil, j.end(err)
+		}
+		for _, d := range l.Parts {
+			seq := d.Segment.ID.Seq
+			if !s.has(seq) {
+				continue
+			}
+			k := slices.IndexFunc(v.Videos, func(x video) bool { return x.File == d.Receipt.Tag })
+			if k < 0 {
+				why[seq] = s.BVID + " does not show it"
+				continue
+			}
+			if how, bad := judge(v, v.Videos[k], d, p.cfg.Release); how != "" {
+				proofs[seq] = j.proof(s, &v.Videos[k], d, how)
+			} else {
+				why[seq] = s.BVID + ": " + cmp.Or(bad, v.Videos[k].Why, "its transcode is not through")
+			}
+		}
+	}
+	return proofs, why, nil
+}
+
+func (j *job) proof(s *sub, x *video, d segment.Delivery, how string) segment.Proof {
+	if d.Instead.Path != "" {
+		how += ", as a repaired copy"
+	}
+	return segment.Proof{Size: d.Segment.Size, Sum: "cid:" + strconv.FormatInt(x.CID, 10), How: how + " in " + s.BVID, At: time.Now()}
+}
+
 func (j *job) look(ctx context.Context) (control.Sight, error) {
-	sight := control.Sight{Proven: map[uint32]segment.Proof{}, Bad: map[uint32]string{}}
+	sight := control.Sight{Proven: map[uint32]segment.Proof{}, Bad: map[uint32]string{}, Broken: map[uint32]string{}}
+	learnt := false
 	var errs []error
 	for i := range j.note.Subs {
 		s := &j.note.Subs[i]
@@ -513,26 +566,28 @@ func (j *job) look(ctx context.Context) (control.Sight, error) {
 			}
 			switch how, bad := judge(v, v.Videos[k], d, j.p.cfg.Release); {
 			case bad != "":
-				if j.note.Sent == nil {
-					j.note.Sent = map[uint32]int{}
+				// By name, so that a crash before it is sent again does not make two failures of one.
+				if !slices.Contains(j.note.Failed[seq], d.Receipt.Tag) {
+					if j.note.Failed == nil {
+						j.note.Failed = map[uint32][]string{}
+					}
+					j.note.Failed[seq] = append(j.note.Failed[seq], d.Receipt.Tag)
+					learnt = true
 				}
-				if j.note.Sent[seq]+1 >= tries {
+				if len(j.note.Failed[seq]) >= tries {
 					errs = append(errs, &failure.Error{Op: j.op("prove part " + strconv.Itoa(int(seq)) + " of"), Kind: failure.NeedsHuman, Code: bad, RetryAfter: held,
-						Hint: "It was sent twice. Try `liverec repair` on a copy of the part and replace it by hand; it stays on the disk."})
+						Hint: "It was sent twice, repaired the second time if there was anything to repair (`liverec repair` says what). Replace it by hand; it stays on the disk."})
 					continue
 				}
-				j.note.Sent[seq]++
-				sight.Bad[seq] = bad
+				sight.Broken[seq] = bad
 			case how != "":
-				sight.Proven[seq] = segment.Proof{
-					Size: d.Segment.Size, Sum: "cid:" + strconv.FormatInt(v.Videos[k].CID, 10), How: how + " in " + s.BVID, At: time.Now(),
-				}
+				sight.Proven[seq] = j.proof(s, &v.Videos[k], d, how)
 			default:
 				sight.Wait = fmt.Sprintf("part %d: %s", seq, v.Videos[k].Why)
 			}
 		}
 	}
-	if len(sight.Bad) > 0 {
+	if learnt {
 		errs = append(errs, j.save(ctx))
 	}
 	return sight, errors.Join(errs...)

@@ -17,7 +17,13 @@
 // Every fetch and edit happens as the only writer of the account (U 5.3: the last writer wins). An edit takes what was
 // fetched: foreign parts stay, old parts keep their cid (without it they count as new), a part that was sent again takes
 // the place of the one that failed, a missing one goes between its neighbours. Title, description and tags are only
-// changed where what we want has changed since we last said it: an edit by hand is respected.
+// changed where what we want has changed since we last said it: an edit by hand is respected. A title that the streamer
+// changes during the broadcast changes nothing: each edit of a public submission brings a review (U 5.3), and one evening
+// is one submission under one name. Control.Edit and another template do.
+//
+// Web and app are two ways into the same submissions, with a pace of their own each. A refusal of one way that says
+// nothing about the submission (bilibili.OtherWay) has the other one tried at once, if the cookie file holds a token; only
+// when both refuse is it waited. The way that went through last is tried first.
 //
 // The attempt to make a submission is on record before it is made (K9). When its answer is lost, the account's list is
 // asked for the file name until it shows it; only after patience has ended without is another attempt made, with the same
@@ -36,6 +42,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -109,7 +117,8 @@ type Publisher struct {
 	dead    *bilibili.Credentials // that were refused
 	deadErr error
 	deadAt  time.Time
-	cover   string // the address that the cover file got
+	covers  map[string]string // the addresses that cover files got
+	app     bool              // the app's way went through last
 }
 
 var _ control.Submitter = (*Publisher)(nil)
@@ -127,7 +136,7 @@ func New(cfg Config) (*Publisher, error) {
 	if cfg.Zone == nil {
 		cfg.Zone = time.Local
 	}
-	return &Publisher{cfg: cfg}, nil
+	return &Publisher{cfg: cfg, covers: map[string]string{}}, nil
 }
 
 // Target is the account.
@@ -135,9 +144,12 @@ func (p *Publisher) Target() segment.TargetID { return p.cfg.Target }
 
 // note is what the ledger keeps for us about one session.
 type note struct {
-	Subs []sub          `json:"subs,omitempty"`
-	Try  *try           `json:"try,omitempty"`
-	Sent map[uint32]int `json:"sent,omitempty"` // how often parts failed and were sent again
+	Subs []sub `json:"subs,omitempty"`
+	Try  *try  `json:"try,omitempty"`
+	// Failed are the file names under which parts failed, by Seq.
+	Failed map[uint32][]string `json:"failed,omitempty"`
+	// Told is what a person wants the submissions to say. "": what the templates say.
+	Told control.Facts `json:"told,omitzero"`
 }
 
 // sub is one of our submissions.
@@ -153,6 +165,7 @@ type sub struct {
 	Title string `json:"title"`
 	Desc  string `json:"desc"`
 	Tag   string `json:"tag"`
+	Cover string `json:"cover,omitempty"` // the one that a person wanted; "": that of the creation
 }
 
 type entry struct {
@@ -186,6 +199,7 @@ type try struct {
 	Title string    `json:"title"`
 	Desc  string    `json:"desc"`
 	Tag   string    `json:"tag"`
+	Cover string    `json:"cover,omitempty"`
 }
 
 func readNote(token string) (note, error) {
@@ -286,11 +300,12 @@ func (j *job) submit(ctx context.Context) error {
 			return err
 		}
 	}
+	before := len(j.note.Subs)
 	for i := 0; ; {
 		want, made := j.group(i)
 		switch {
 		case len(want) == 0 && !made:
-			return nil
+			return j.link(ctx, before)
 		case !made:
 			if err := j.create(ctx, want); err != nil {
 				return err
@@ -304,6 +319,23 @@ func (j *job) submit(ctx context.Context) error {
 		}
 		i++
 	}
+}
+
+// link has the others name those that were made since there were so many.
+func (j *job) link(ctx context.Context, before int) error {
+	if len(j.note.Subs) == before {
+		return nil
+	}
+	for i := range len(j.note.Subs) - 1 {
+		if j.note.Subs[i].Lost != "" && j.p.cfg.Continue {
+			continue
+		}
+		want, _ := j.group(i)
+		if err := j.edit(ctx, i, want); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // group lists the parts that submission i shall show, by Seq, and whether it is there. Parts that stand in a submission
@@ -348,15 +380,17 @@ func entries(ds []segment.Delivery) []entry {
 }
 
 // texts are what submission i of the session shall say.
-type texts struct{ title, desc, tag, source, dynamic string }
+type texts struct{ title, desc, tag, source, dynamic, cover string }
 
 func (j *job) texts(i int) texts {
 	s := j.list.Session
 	f := naming.Facts{Site: s.Room.Site, Room: s.Room.Name, Streamer: s.Streamer, Title: s.Title, At: s.Started.In(j.p.cfg.Zone)}
 	c := j.p.cfg
-	t := texts{title: c.Title.Text(f), desc: c.Desc.Text(f), source: clip(c.Source.Text(f), 200), dynamic: clip(c.Dynamic.Text(f), 233)}
+	told := j.note.Told
+	t := texts{title: cmp.Or(told.Title, c.Title.Text(f)), desc: cmp.Or(told.Desc, c.Desc.Text(f)), source: clip(c.Source.Text(f), 200),
+		dynamic: clip(c.Dynamic.Text(f), 233), cover: told.Cover}
 	var tags []string
-	for w := range strings.FieldsFuncSeq(c.Tag.Text(f), func(r rune) bool { return r == ',' || r == '，' }) {
+	for w := range strings.FieldsFuncSeq(cmp.Or(told.Tag, c.Tag.Text(f)), func(r rune) bool { return r == ',' || r == '，' }) {
 		if w = clip(strings.TrimSpace(w), 20); w != "" && !slices.Contains(tags, w) && len(tags) < 10 {
 			tags = append(tags, w)
 		}
@@ -435,7 +469,7 @@ func (j *job) create(ctx context.Context, want []segment.Delivery) error {
 		want = want[:maxNew]
 	}
 	t := j.texts(len(j.note.Subs))
-	cover, err := j.coverURL(ctx)
+	cover, err := j.coverURL(ctx, cmp.Or(t.cover, j.p.cfg.Cover))
 	if err != nil {
 		return err
 	}
@@ -457,7 +491,7 @@ func (j *job) create(ctx context.Context, want []segment.Delivery) error {
 	if j.note.Try != nil {
 		count += j.note.Try.Count
 	}
-	j.note.Try = &try{At: time.Now(), Parts: entries(want), Count: count, Title: t.title, Desc: t.desc, Tag: t.tag}
+	j.note.Try = &try{At: time.Now(), Parts: entries(want), Count: count, Title: t.title, Desc: t.desc, Tag: t.tag, Cover: t.cover}
 	if err := j.save(ctx); err != nil {
 		return err
 	}
@@ -465,11 +499,7 @@ func (j *job) create(ctx context.Context, want []segment.Delivery) error {
 		AID  int64  `json:"aid"`
 		BVID string `json:"bvid"`
 	}
-	err = j.client.Do(ctx, bilibili.Call{
-		Op: j.op("make"), Method: "POST", URL: "https://member.bilibili.com/x/vu/web/add/v3", Query: stamp(), JSON: payload,
-		As: bilibili.User, CSRF: bilibili.InQuery | bilibili.InJSON, Timeout: time.Minute,
-	}, &a)
-	err = j.gov.Report(bilibili.Submission, err)
+	err = j.write(ctx, "make", payload, &a)
 	if err == nil && a.AID == 0 {
 		err = &failure.Error{Op: j.op("make"), Code: "the answer names no submission"}
 	}
@@ -498,12 +528,77 @@ func (j *job) create(ctx context.Context, want []segment.Delivery) error {
 // made takes the attempt over as a submission.
 func (j *job) made(aid int64, bvid string) {
 	t := j.note.Try
-	j.note.Subs = append(j.note.Subs, sub{AID: aid, BVID: bvid, At: time.Now(), Parts: t.Parts, Title: t.Title, Desc: t.Desc, Tag: t.Tag})
+	j.note.Subs = append(j.note.Subs, sub{AID: aid, BVID: bvid, At: time.Now(), Parts: t.Parts, Title: t.Title, Desc: t.Desc, Tag: t.Tag, Cover: t.Cover})
 	j.note.Try = nil
 }
 
 func unknown(op string, err error) error {
 	return &failure.Error{Op: op, Kind: failure.Transient, Code: "it is not known whether it was made, the list is asked", Err: err}
+}
+
+// Edit notes what a person wants the submissions of a session to say.
+func (p *Publisher) Edit(ctx context.Context, l control.List, f control.Facts) error {
+	n, err := readNote(l.Token)
+	if err != nil {
+		return err
+	}
+	switch {
+	case utf8.RuneCountInString(f.Title) > maxTitle:
+		return fmt.Errorf("the title has %d characters, Bilibili takes %d", utf8.RuneCountInString(f.Title), maxTitle)
+	case utf8.RuneCountInString(f.Desc) > maxDesc-200: // links of continuations follow it
+		return fmt.Errorf("the description has %d characters, Bilibili takes %d", utf8.RuneCountInString(f.Desc), maxDesc-200)
+	}
+	n.Told = control.Facts{
+		Title: cmp.Or(strings.TrimSpace(f.Title), n.Told.Title), Desc: cmp.Or(f.Desc, n.Told.Desc),
+		Tag: cmp.Or(f.Tag, n.Told.Tag), Cover: cmp.Or(f.Cover, n.Told.Cover),
+	}
+	j := &job{p: p, list: l, note: n}
+	return j.save(ctx)
+}
+
+// ways are the interfaces by which a submission is made and edited (U 5.1, 5.3).
+var ways = map[string][2]string{
+	"make": {"https://member.bilibili.com/x/vu/web/add/v3", "https://member.bilibili.com/x/vu/app/add"},
+	"edit": {"https://member.bilibili.com/x/vu/web/edit", "https://member.bilibili.com/x/vu/app/edit/full"},
+}
+
+// appQuery is what the app sends beside its token and its signature (U 5.1).
+func appQuery() url.Values {
+	return url.Values{
+		"build": {"7800300"}, "c_locale": {"zh-Hans_CN"}, "channel": {"bili"}, "disable_rcmd": {"0"}, "mobi_app": {"android"}, "platform": {"android"},
+		"s_locale": {"zh-Hans_CN"}, "statistics": {`"appId":1,"platform":3,"version":"7.80.0","abtest":""`},
+	}
+}
+
+// write makes or edits a submission, by the one way or by the other. The governor hears of the refusal of the last one
+// only, so that an account waits when no way is left.
+func (j *job) write(ctx context.Context, what string, payload map[string]any, out any) error {
+	j.p.mu.Lock()
+	app := j.p.app
+	j.p.mu.Unlock()
+	token := j.client.Account().Credentials().HasToken()
+	app = app && token
+	err := j.send(ctx, what, app, payload, out)
+	if token && bilibili.OtherWay(err) {
+		j.p.cfg.Log.Info().Err(err).Bool("app", app).Msg("one way to submit is refused, the other one is tried")
+		app = !app
+		err = j.send(ctx, what, app, payload, out)
+	}
+	if err == nil {
+		j.p.mu.Lock()
+		j.p.app = app
+		j.p.mu.Unlock()
+	}
+	return j.gov.Report(bilibili.Submission, err)
+}
+
+func (j *job) send(ctx context.Context, what string, app bool, payload map[string]any, out any) error {
+	c := bilibili.Call{Op: j.op(what), Method: http.MethodPost, URL: ways[what][0], Query: stamp(), JSON: payload,
+		As: bilibili.User, CSRF: bilibili.InQuery | bilibili.InJSON, Timeout: time.Minute}
+	if app {
+		c.URL, c.Query, c.As, c.CSRF = ways[what][1], appQuery(), bilibili.App, 0
+	}
+	return j.client.Do(ctx, c, out)
 }
 
 // bad makes the error of a call that refuses a part: 21015 names it by its place in the call (U 5.4).

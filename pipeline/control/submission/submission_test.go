@@ -43,6 +43,9 @@ type bench struct {
 	wind    *wind
 	files   map[string]uint32 // every name that a part ever had
 	n       uint32
+	mend    control.Mender
+	control *control.Control // of the running process
+	told    []control.Condition
 
 	stop func()
 	out  chan segment.Outcome
@@ -113,10 +116,13 @@ func (b *bench) start() {
 	if os.Getenv("LIVEREC_TEST_LOG") != "" {
 		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, NoColor: true}).With().Timestamp().Logger()
 	}
-	c, err := control.New(control.Config{Every: 10 * time.Minute}, control.Deps{Journal: b.ledger, Submitters: []control.Submitter{p}, Log: log})
+	c, err := control.New(control.Config{Every: 10 * time.Minute}, control.Deps{
+		Journal: b.ledger, Submitters: []control.Submitter{p}, Mend: b.mend, Tell: func(c control.Condition) { b.told = append(b.told, c) }, Log: log,
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.control = c
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	out := make(chan segment.Outcome, 64)
@@ -163,9 +169,10 @@ func (b *bench) carry(skip func(seq uint32) bool) {
 		b.do(b.ledger.Opening(ctx, target, id, 0))
 		b.do(b.ledger.Opened(ctx, target, id, "t"))
 		b.do(b.ledger.Committing(ctx, target, id))
-		file := b.studio.Store(b.user, d.Key, bilitest.TestPart(partSeconds, 200))
+		size := int(d.Sent().Size)
+		file := b.studio.Store(b.user, d.Key, bilitest.TestPart(partSeconds, size))
 		b.files[file] = id.Seq
-		b.do(b.ledger.Committed(ctx, target, id, segment.Receipt{Key: d.Key, Size: 200, Tag: file}))
+		b.do(b.ledger.Committed(ctx, target, id, segment.Receipt{Key: d.Key, Size: int64(size), Tag: file}))
 		b.do(b.ledger.Listing(ctx, target, id))
 		select {
 		case b.out <- segment.Outcome{Target: target, ID: id}:
@@ -316,7 +323,7 @@ func eventually(t *testing.T, what string, most time.Duration, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("not within %v: %s", most, what)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(max(time.Second, most/2000))
 	}
 }
 
@@ -724,12 +731,321 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// A part whose transcode fails is repaired, sent again and put in its place, under another cid; what cannot be repaired, is
+// sound, or would play otherwise is sent again as it is. A crash at any step makes no second failure of the first.
+func TestBrokenPartIsRepaired(t *testing.T) {
+	errPower := errors.New("the power is off")
+	for name, c := range map[string]struct {
+		mended segment.Copy
+		err    error
+		copied bool
+		crash  string // the record that is not made the first time
+	}{
+		"repaired":             {mended: segment.Copy{Path: "media/x/P0002.repaired.flv", Size: 300, Duration: partSeconds * time.Second}, copied: true},
+		"and a crash before":   {mended: segment.Copy{Path: "media/x/P0002.repaired.flv", Size: 300, Duration: partSeconds * time.Second}, copied: true, crash: "instead"},
+		"sound":                {},
+		"sound, and a crash":   {crash: "again"},
+		"cannot be repaired":   {err: errors.New("no media in it")},
+		"half of it is left":   {mended: segment.Copy{Path: "media/x/P0002.repaired.flv", Size: 100, Duration: partSeconds / 2 * time.Second}},
+		"the note is not made": {mended: segment.Copy{Path: "media/x/P0002.repaired.flv", Size: 300, Duration: partSeconds * time.Second}, copied: true, crash: "named"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				var sent [][]byte
+				b.studio.Turn(func(k *bilitest.Knobs) {
+					k.First, k.Second = 30*time.Second, time.Minute
+					k.Transcode = func(p bilitest.Part) (o bilitest.Outcome) {
+						if strings.HasSuffix(p.Name, "P0002.flv") {
+							if sent = append(sent, p.Data); len(sent) == 1 {
+								o.Fail = 9
+							}
+						}
+						return o
+					}
+				})
+				crashed := c.crash == ""
+				b.ledger.Hook = func(step string, after bool) error {
+					if !crashed && !after && step == c.crash && len(sent) == 1 {
+						crashed = true
+						return errPower
+					}
+					return nil
+				}
+				b.mend = func(_ context.Context, to segment.TargetID, s segment.Segment) (segment.Copy, error) {
+					if to != target || s.ID.Seq != 2 {
+						t.Errorf("part %d for %s is repaired", s.ID.Seq, to)
+					}
+					return c.mended, c.err
+				}
+				b.start()
+				for range 3 {
+					b.record()
+				}
+				b.carry(nil)
+				b.leave()
+				for range 900 {
+					time.Sleep(2 * time.Second)
+					b.carry(nil)
+				}
+				if !b.complete() || !crashed {
+					t.Fatalf("complete %v, crashed %v: %+v", b.complete(), crashed, b.broadcast().Publications)
+				}
+				if d := b.broadcast().Deliveries[target][1]; (d.Instead.Path != "") != c.copied || len(sent) != 2 || (len(sent[1]) == 300) != c.copied {
+					t.Errorf("instead %+v, sent %d times", d.Instead, len(sent))
+				}
+				a := b.studio.Archives()[0]
+				if got := b.seqs(a.Files); !slices.Equal(got, []uint32{1, 2, 3}) || len(b.files) != 4 {
+					t.Errorf("shows %v of %d objects", got, len(b.files))
+				}
+				b.check()
+				b.stop()
+			})
+		})
+	}
+}
+
+// Web and app are two ways into a submission: a refusal of the one has the other tried at once. Where the cookie file holds
+// no token there is one way only.
+func TestOtherWay(t *testing.T) {
+	for _, code := range []int64{21138, 21150, 21564, 21566, 21590, 137022} {
+		for _, token := range []bool{true, false} {
+			t.Run(fmt.Sprint(code, token), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					if !token {
+						b.do(os.WriteFile(b.cookies, []byte(cookieHeader(t, b.server.CookieFile(b.user))), 0o600))
+					}
+					b.studio.Turn(func(k *bilitest.Knobs) { k.WebAdd, k.WebEdit = code, code })
+					b.start()
+					b.record()
+					b.carry(nil)
+					time.Sleep(time.Minute)
+					if !token {
+						if n := len(b.studio.Archives()); n != 0 || len(b.told) != 1 || !strings.Contains(b.told[0].Why, fmt.Sprint(code)) {
+							t.Errorf("%d submissions, told %+v", n, b.told)
+						}
+						b.stop()
+						return
+					}
+					b.record()
+					b.carry(nil)
+					b.leave()
+					eventually(t, "complete", time.Hour, b.complete)
+					if made := b.check(); made != 1 || len(b.told) != 0 {
+						t.Errorf("%d submissions, told %+v", made, b.told)
+					}
+					if n := len(b.server.Requests("POST member.bilibili.com/x/vu/web/*")); n != 1 {
+						t.Errorf("the way that is refused was tried %d times", n) // once: the other one comes first from then on
+					}
+					b.stop()
+				})
+			})
+		}
+	}
+}
+
+// cookieHeader is a login without a token.
+func cookieHeader(t *testing.T, file []byte) string {
+	t.Helper()
+	c, err := bilibili.Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Cookie().Reveal()
+}
+
+// Every refusal that asks for patience is one condition with the wait and what a person can do; nothing is lost, and it
+// is resolved when it is over.
+func TestEveryRefusalIsOneAlert(t *testing.T) {
+	voucher := map[string]any{"v_voucher": "voucher_x"}
+	for name, c := range map[string]struct {
+		fault bilitest.Fault
+		want  string // of the condition
+		most  time.Duration
+	}{
+		"601 with a captcha": {bilitest.Fault{Code: 601, Data: voucher}, "601", time.Hour},
+		"406":                {bilitest.Fault{Code: 406}, "406", time.Hour},
+		"21070":              {bilitest.Fault{Code: 21070}, "21070", time.Hour},
+		"21186":              {bilitest.Fault{Code: 21186}, "21186", 2 * time.Hour},
+		"21515":              {bilitest.Fault{Code: 21515}, "21515", 48 * time.Hour},
+		"21564":              {bilitest.Fault{Code: 21564}, "21564", 60 * time.Hour},
+		"21566":              {bilitest.Fault{Code: 21566}, "21566", 5 * time.Hour},
+		"137022":             {bilitest.Fault{Code: 137022}, "137022", 10 * time.Hour},
+		"21111":              {bilitest.Fault{Code: 21111}, "21111", time.Hour},
+		"21138":              {bilitest.Fault{Code: 21138}, "21138", 2 * time.Hour},
+		"-412":               {bilitest.Fault{Code: -412}, "-412", time.Hour},
+		"HTTP 412":           {bilitest.Fault{Status: 412, Body: "<html>"}, "412", time.Hour},
+		"-352":               {bilitest.Fault{Code: -352}, "-352", time.Hour},
+		"-799":               {bilitest.Fault{Code: -799}, "-799", time.Hour},
+		"a captcha alone":    {bilitest.Fault{Data: voucher}, "-352", time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				f := c.fault
+				if f.Times = 2; bilibili.OtherWay(&bilibili.Refusal{Code: f.Code}) {
+					f.Times = 4 // by each way
+				}
+				b.server.Fault("POST member.bilibili.com/x/vu/*", f)
+				b.start()
+				b.record()
+				b.carry(nil)
+				time.Sleep(20 * time.Second)
+				if len(b.told) != 1 || b.told[0].Resolved || !strings.Contains(b.told[0].Why, c.want) || !strings.Contains(b.told[0].Why, "the next try is at 20") {
+					t.Fatalf("told %+v", b.told)
+				}
+				b.leave()
+				eventually(t, "complete", c.most, b.complete)
+				b.told = slices.DeleteFunc(b.told, func(c control.Condition) bool { return !strings.HasPrefix(c.Key, "list") }) // after a day a part is late as well
+				if len(b.told) != 2 || !b.told[1].Resolved {
+					t.Errorf("told %+v", b.told)
+				}
+				if made := b.check(); made != 1 {
+					t.Errorf("%d submissions", made)
+				}
+				b.stop()
+			})
+		})
+	}
+}
+
+// One below the cap, the cap, and one above, in one go and one after the other; the 100 of a single call too.
+func TestCaps(t *testing.T) {
+	for _, c := range []struct{ most, parts, want int }{{3, 2, 1}, {3, 3, 1}, {3, 4, 2}, {100, 99, 1}, {100, 100, 1}, {100, 101, 2}, {101, 101, 1}} {
+		for _, slowly := range []bool{false, true} {
+			if slowly && c.parts > 10 {
+				continue
+			}
+			t.Run(fmt.Sprint(c, slowly), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t, func(cfg *submission.Config) { cfg.Parts = c.most })
+					b.start()
+					for range c.parts {
+						b.record()
+						if slowly {
+							b.carry(nil)
+							time.Sleep(time.Minute)
+						}
+					}
+					b.carry(nil)
+					b.leave()
+					eventually(t, "complete", time.Hour, b.complete)
+					all := b.studio.Archives()
+					if made := b.check(); made != c.want || len(all) != c.want || len(all[0].Files) != min(c.most, c.parts) {
+						t.Errorf("%d submissions, the first with %d parts", made, len(all[0].Files))
+					}
+					if len(all) == 2 && (!strings.Contains(all[0].Desc, all[1].BVID) || !strings.Contains(all[1].Desc, all[0].BVID)) {
+						t.Errorf("they do not name each other: %q, %q", all[0].Desc, all[1].Desc)
+					}
+					b.stop()
+				})
+			})
+		}
+	}
+}
+
+// A source that falls to pieces makes many tiny parts: they are added together, with no more calls than the pace has.
+func TestTinyPartsComeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.studio.Turn(func(k *bilitest.Knobs) { k.Gap = 30 * time.Second })
+		b.start()
+		began := time.Now()
+		for range 60 {
+			b.record()
+			b.carry(nil)
+			time.Sleep(2 * time.Second)
+		}
+		b.leave()
+		eventually(t, "complete", time.Hour, b.complete)
+		calls := len(b.server.Requests("POST member.bilibili.com/*"))
+		if most := int(time.Since(began)/(30*time.Second)) + 1; calls > most || calls > 7 {
+			t.Errorf("%d calls for 60 parts in %v", calls, time.Since(began))
+		}
+		b.check()
+		b.stop()
+	})
+}
+
+// What a person changes during the broadcast reaches the submission with the next edit, which comes as soon as the pace
+// allows, and outlives a restart; nothing else is touched.
+func TestEditWhileLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		if err := b.control.Edit(t.Context(), b.session, control.Facts{Title: "early"}); err == nil {
+			t.Error("an edit of a submission that is not there yet")
+		}
+		b.record()
+		b.carry(nil)
+		eventually(t, "the first part", 10*time.Minute, func() bool { return b.verified() == 1 })
+		b.do(b.control.Edit(t.Context(), b.session, control.Facts{Title: " another title ", Cover: "https://i0.hdslb.com/x.jpg"}))
+		eventually(t, "the title", time.Minute, func() bool { return b.studio.Archives()[0].Title == "another title" })
+		if err := b.control.Edit(t.Context(), b.session, control.Facts{Title: strings.Repeat("长", 81)}); err == nil {
+			t.Error("81 characters were taken")
+		}
+		if err := b.control.Edit(t.Context(), "01NOBODY", control.Facts{Title: "x"}); err == nil {
+			t.Error("an edit of no broadcast was taken")
+		}
+		b.do(b.control.Edit(t.Context(), b.session, control.Facts{Tag: "one,two", Desc: "words"}))
+		b.stop() // before it is shown
+		b.start()
+		b.record()
+		b.carry(nil)
+		b.leave()
+		eventually(t, "complete", time.Hour, b.complete)
+		a := b.studio.Archives()[0]
+		if a.Title != "another title" || a.Tag != "one,two" || a.Desc != "words" || a.Cover != "https://i0.hdslb.com/x.jpg" || len(a.Files) != 2 {
+			t.Errorf("%+v", a)
+		}
+		b.check()
+		b.stop()
+	})
+}
+
+// Ask asks again about what was proven before, without changing anything.
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		for range 2 {
+			b.record()
+		}
+		b.carry(nil)
+		b.leave()
+		eventually(t, "complete", time.Hour, b.complete)
+		b.stop()
+		cfg := b.cfg
+		cfg.Account = func() (*bilibili.Client, *bilibili.Governor, error) {
+			a, err := bilibili.OpenAccount(b.cookies)
+			if err != nil {
+				return nil, nil, err
+			}
+			return bilibili.NewClient(bilibili.Config{Account: a, Log: zerolog.Nop(), Transport: b.wind}), a.Governor(bilibili.Pace{}, zerolog.Nop()), nil
+		}
+		p, err := submission.New(cfg)
+		b.do(err)
+		x := b.broadcast()
+		l := control.List{Session: x.Session, Parts: x.Deliveries[target], Token: x.Publications[target].Token}
+		proofs, _, err := p.Ask(t.Context(), l)
+		if err != nil || len(proofs) != 2 || proofs[1].Size != 200 {
+			t.Errorf("%+v, %v", proofs, err)
+		}
+		b.studio.Force(b.studio.Archives()[0].AID, -100, "")
+		if proofs, why, err := p.Ask(t.Context(), l); err != nil || len(proofs) != 0 || len(why) != 2 {
+			t.Errorf("deleted: %+v, %v, %v", proofs, why, err)
+		}
+	})
+}
+
 // 1,000 seeded schedules of faults and crashes: at most one submission is made per broadcast, the list is always a
-// prefix of the recording, nothing is lost, and nothing is freed before its proof.
+// prefix of the recording, nothing is lost, and nothing is freed before its proof. A few of them here, all of them with
+// LIVEREC_ALL_SCHEDULES=1.
 func TestFaultSchedules(t *testing.T) {
-	n := 1000
-	if testing.Short() || raceEnabled {
-		n = 60
+	n := 60
+	if os.Getenv("LIVEREC_ALL_SCHEDULES") != "" {
+		n = 1000
 	}
 	for seed := range n {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -767,6 +1083,16 @@ func schedule(t *testing.T, seed uint64) {
 		}
 	})
 	b.wind.chance, b.wind.bad = rand.New(rand.NewPCG(seed, 7)), []float64{0, 0.1, 0.3, 0.6}[r.IntN(4)]
+	if r.IntN(2) == 0 {
+		b.mend = func(ctx context.Context, _ segment.TargetID, s segment.Segment) (segment.Copy, error) {
+			select {
+			case <-ctx.Done():
+				return segment.Copy{}, ctx.Err()
+			case <-time.After(time.Duration(s.ID.Seq) * 10 * time.Second):
+				return segment.Copy{Path: s.Path + ".repaired", Size: s.Size + 100, Duration: s.Duration}, nil
+			}
+		}
+	}
 	parts := 1 + r.IntN(7)
 	b.start()
 	for range parts {
