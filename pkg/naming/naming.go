@@ -78,6 +78,19 @@ func Parse(s string) (Template, error) {
 	return t, nil
 }
 
+// String is the template as it was written.
+func (t Template) String() string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		if p.field != "" {
+			b.WriteString("{" + p.field + "}")
+		} else {
+			b.WriteString(p.text)
+		}
+	}
+	return b.String()
+}
+
 func (f Facts) get(field string) string {
 	switch field {
 	case "site":
