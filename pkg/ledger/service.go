@@ -237,3 +237,36 @@ func (v *view) RoomNamed(ctx context.Context, name string) (id segment.RoomID, e
 	})
 	return id, err
 }
+
+// Census counts the parts of everybody by where they are.
+type Census struct {
+	Open      int64 // being recorded
+	Unsafe    int64 // closed, and a required proof is missing
+	Safe      int64 // every required proof is there, the file still lies on the disk
+	Reclaimed int64 // safe, and gone from the disk
+}
+
+// Census counts. It looks at what lies on the disk row by row, and at the rest by their number only.
+func (v *view) Census(ctx context.Context) (c Census, err error) {
+	err = v.ask(ctx, "how many parts there are", func(q querier) error {
+		var all, here int64
+		if _, err := one(q, `SELECT count(*) FROM parts`, nil, &all); err != nil {
+			return err
+		}
+		_, err := one(q, `SELECT count(*), coalesce(sum(sealed = 0), 0), coalesce(sum(sealed <> 0 AND safe = 0), 0), coalesce(sum(sealed <> 0 AND safe <> 0), 0)
+			FROM parts WHERE reclaimed = 0`, nil, &here, &c.Open, &c.Unsafe, &c.Safe)
+		c.Reclaimed = all - here
+		return err
+	})
+	return c, err
+}
+
+// Part is one segment. ErrUnknown: there is none with that ID.
+func (v *view) Part(ctx context.Context, id segment.ID) (s segment.Segment, err error) {
+	err = v.ask(ctx, "part "+id.String(), func(q querier) error {
+		p, err := part(q, id)
+		s = p.Segment
+		return err
+	})
+	return s, err
+}

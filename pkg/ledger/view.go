@@ -638,11 +638,12 @@ type Unsafe struct {
 	Parts  int
 	Oldest time.Time // start of the oldest such part; zero if there is none
 	Rooms  map[segment.RoomID]int64
+	Began  map[segment.RoomID]time.Time // start of the oldest such part of each room
 }
 
 // Unsafe sums the media that is here and safe nowhere else.
 func (v *view) Unsafe(ctx context.Context) (Unsafe, error) {
-	u := Unsafe{Rooms: map[segment.RoomID]int64{}}
+	u := Unsafe{Rooms: map[segment.RoomID]int64{}, Began: map[segment.RoomID]time.Time{}}
 	err := v.ask(ctx, "what is safe nowhere else", func(q querier) error {
 		return each(q, func(r *sql.Rows) error {
 			var room segment.RoomID
@@ -651,7 +652,7 @@ func (v *view) Unsafe(ctx context.Context) (Unsafe, error) {
 			if err := r.Scan(&room, &n, &bytes, &oldest); err != nil {
 				return err
 			}
-			u.Rooms[room] = bytes
+			u.Rooms[room], u.Began[room] = bytes, moment(oldest)
 			u.Bytes += bytes
 			u.Parts += n
 			if at := moment(oldest); u.Oldest.IsZero() || at.Before(u.Oldest) {
