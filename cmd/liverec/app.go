@@ -109,6 +109,7 @@ func newApp(std streams) *cli.App {
 		})
 	}
 	add("record", "ROOM-URL", "record a room whenever it is live; runs until it is stopped", recordFlags(), record)
+	add("serve", "", "all rooms of a config file, with a page, an API and metrics; runs until it is stopped", serveFlags(), serve)
 	add("demo", "", "the whole pipeline in about a minute, with no network and no account", demoFlags(), demo)
 	add("probe", "ROOM-URL", "what would be recorded now", append([]cli.Flag{jsonFlag()}, siteFlags()...), probe)
 	add("upload", "FILE...", "send existing recordings through the same transport", append(transferFlags(), uploadFlags()...), upload)

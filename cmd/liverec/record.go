@@ -87,7 +87,7 @@ func runRecord(ctx context.Context, opt options, std streams, ds []dest.Dest, ro
 		func() {
 			log.Info().Str("grace", opt.stopGrace.String()).Msg("stopping: the open part is closed, uploads in flight are finished; once more to leave at once")
 		},
-		func() { log.Warn().Msg("leaving at once; `liverec resume` sends what is left") })
+		func() { log.Warn().Msg("leaving at once; `liverec resume` sends what is left") }, nil)
 	defer done()
 	h, err := open(soft, opt, std, log, screen)
 	if err != nil {

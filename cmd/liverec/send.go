@@ -182,7 +182,7 @@ func withHouse(parent context.Context, opt options, std streams, prepare func(co
 	}
 	soft, hard, done := signals(parent,
 		func() { log.Info().Msg("stopping: uploads in flight are finished; once more to leave at once") },
-		func() { log.Warn().Msg("leaving at once; `liverec resume` sends what is left") })
+		func() { log.Warn().Msg("leaving at once; `liverec resume` sends what is left") }, nil)
 	defer done()
 	h, err := open(soft, opt, std, log, screen)
 	if err != nil {

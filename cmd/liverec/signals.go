@@ -11,9 +11,10 @@ import (
 // started is when this process began.
 var started = time.Now()
 
-// signals gives the soft stop, which the first signal ends, and the hard one, which the second ends. done gives the
-// signals back to the runtime, so that one more kills.
-func signals(parent context.Context, first, second func()) (soft, hard context.Context, done func()) {
+// signals gives the soft stop, which the first signal ends, and the hard one, which the second ends. A hang-up is such a
+// signal too, unless somebody wants to read a file again at one. done gives the signals back to the runtime, so that one
+// more kills.
+func signals(parent context.Context, first, second, hangup func()) (soft, hard context.Context, done func()) {
 	ch := make(chan os.Signal, 4)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	soft, stopSoft := context.WithCancel(parent)
@@ -26,7 +27,12 @@ func signals(parent context.Context, first, second func()) (soft, hard context.C
 			select {
 			case <-over:
 				return
-			case <-ch:
+			case sig := <-ch:
+				if sig == syscall.SIGHUP && hangup != nil {
+					hangup()
+					n--
+					continue
+				}
 				switch n {
 				case 0:
 					first()

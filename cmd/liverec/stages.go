@@ -37,12 +37,14 @@ type stages struct {
 	h         *house
 	crew      crew
 	measure   func() (pipeline.Space, error)
+	journal   recorder.Journal // of capture
 	transport *uploader.Transport
 	control   *control.Control
 	ladder    *pipeline.Ladder
 	st        pipeline.Stages
 	bucket    *limit.Bytes
 	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
+	pipe      *pipeline.Pipeline
 
 	mu      sync.Mutex // guards the cached picture
 	last    status.Status
@@ -59,8 +61,8 @@ type crew struct {
 // member is one room of the run.
 type member struct {
 	watched
-	rec atomic.Pointer[recorder.Recorder] // the newest; nil before it starts
-	do  func(segment.Verb)                // a person's command; must not block
+	rec *atomic.Pointer[recorder.Recorder] // the newest; nil in it before it starts
+	do  func(segment.Verb)                 // a person's command; must not block
 }
 
 // all are the rooms of this moment.
@@ -96,7 +98,7 @@ func (m *member) command(verb segment.Verb) {
 
 // stages builds everything by hand. Nothing runs yet.
 func (h *house) stages(rooms []watched) (*stages, error) {
-	s := &stages{h: h, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
+	s := &stages{h: h, journal: h.led, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
 	wrapped := make([]uploader.Destination, len(h.targets))
 	var publishers []control.Publisher
 	var submitters []control.Submitter
@@ -124,7 +126,7 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 	var lad []pipeline.Room
 	var list []*member
 	for _, w := range rooms {
-		m := &member{watched: w}
+		m := &member{watched: w, rec: &atomic.Pointer[recorder.Recorder]{}}
 		m.do = m.command
 		list = append(list, m)
 		lad = append(lad, pipeline.Room{ID: w.room.ID, Name: w.room.Name, Do: func(c segment.Command) { m.command(c.Verb) }})
@@ -155,7 +157,7 @@ func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipe
 	res := w.resolver(log, func() bool { return s.ladder.State().Rung != pipeline.DiskOK })
 	r, err := recorder.New(recorder.Config{Room: w.room, Segment: w.opt.segment, MaxSize: w.opt.maxSize, Grace: max(w.opt.grace, time.Nanosecond),
 		Container: w.opt.holder, Once: s.h.opt.once, DiskFloor: 2 * s.h.opt.stopFree},
-		recorder.Deps{Resolver: res, Journal: s.h.led, Dir: s.h.dir, Progress: out, Log: s.h.log,
+		recorder.Deps{Resolver: res, Journal: s.journal, Dir: s.h.dir, Progress: out, Log: s.h.log,
 			Name:  func(se segment.Session, at time.Time) string { return remoteName(w.opt.name, se, at.In(s.h.zone)) },
 			Ended: func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
 			Free:  func() (int64, error) { sp, err := s.measure(); return sp.Free, err }})
@@ -205,8 +207,8 @@ func remoteName(name naming.Template, se segment.Session, at time.Time) string {
 	return name.Name(naming.Facts{Site: se.Room.Site, Room: se.Room.Name, Streamer: se.Streamer, Title: se.Title, At: at})
 }
 
-// run starts the pipeline with everything around it, and waits for its end.
-func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.Result, error) {
+// run starts the pipeline with everything around it, and waits for its end. beside is what else runs as long.
+func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...supervise.Service) (pipeline.Result, error) {
 	for _, d := range s.h.targets {
 		cfg.Targets = append(cfg.Targets, d.Target.ID())
 	}
@@ -214,6 +216,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 	if err != nil {
 		return pipeline.Result{}, err
 	}
+	s.pipe = p
 	// I7: what the queues can hold at the most, as the sum that pipeline/budget.go signs for.
 	promise := pipeline.Promise(len(s.crew.all()), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
 	s.h.log.Debug().Str("sum", status.Size(promise.Bytes())).Str("of", promise.String()).Msg("memory promise")
@@ -246,6 +249,15 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config) (pipeline.
 		wg.Go(func() {
 			if err := supervise.Guard(around, s.rest); err != nil && around.Err() == nil {
 				s.h.log.Error().Err(err).Msg("broadcasts of an earlier run could not be ended, the next start tries again")
+			}
+		})
+	}
+	for _, b := range beside {
+		wg.Go(func() {
+			g := supervise.NewGroup(s.h.log)
+			g.Go(around, b, supervise.Policy{Restart: true})
+			if err := g.Wait(); err != nil {
+				s.h.log.Error().Err(err).Msg("a service ended with an error")
 			}
 		})
 	}

@@ -1,0 +1,314 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/liverec/liverec/pipeline"
+	"github.com/liverec/liverec/pkg/config"
+	"github.com/liverec/liverec/pkg/ledger"
+	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/pkg/supervise"
+	"github.com/liverec/liverec/pkg/web"
+	pages "github.com/liverec/liverec/pkg/web/page"
+	"github.com/liverec/liverec/recorder"
+)
+
+// service is `serve`: the rooms of a file and of the page, on one house.
+type service struct {
+	*stages
+	h       *house
+	flags   options           // as the command line says it
+	set     func(string) bool // whether the command line says a flag
+	file    string
+	again   <-chan struct{} // somebody wants the file to be read again
+	sites   *sites
+	budgets *budgets
+	zone    atomic.Pointer[time.Location]
+	door    *web.Server
+	pages   *pages.Pages
+	tally   *tally
+
+	loops sync.WaitGroup // those of the seats
+	soft  context.Context
+
+	mu     sync.Mutex // guards what is below
+	cfg    config.Config
+	read   web.Config // how the last reading of the file went
+	names  []string   // of the targets, in the order of dests
+	seats  map[segment.RoomID]*seat
+	order  []*seat // those of the file as written, then those of the page as added
+	open   bool    // rooms can be started
+	ending bool    // no change is taken any more
+}
+
+// furnish opens the targets of a config and asks them.
+func (s *service) furnish(ctx context.Context, cfg config.Config) error {
+	names, ds, err := s.flags.destinations(cfg, nil)
+	if err != nil {
+		return err
+	}
+	if err := s.h.furnish(ctx, ds, false); err != nil {
+		return err
+	}
+	s.cfg, s.names = cfg, names
+	s.read = web.Config{OK: true, At: time.Now(), File: s.file}
+	return nil
+}
+
+// prepare builds everything up to the start.
+func (s *service) prepare(ctx context.Context) error {
+	s.sites, s.budgets, s.seats, s.tally = newSites(s.h.opt.sites.cookies), newBudgets(), map[segment.RoomID]*seat{}, newTally()
+	s.zone.Store(s.cfg.Zone)
+	s.soft = ctx
+	var err error
+	if s.stages, err = s.h.stages(nil); err != nil {
+		return err
+	}
+	s.journal = counted{s.h.led, s.tally}
+	keep := map[segment.RoomID]bool{}
+	for _, r := range s.cfg.Rooms {
+		st, err := s.newSeat(r, nil)
+		if err != nil {
+			return fmt.Errorf("room %s: %w", r.Name, err)
+		}
+		who, _ := st.now()
+		s.seats[who.room.ID] = st
+		s.order = append(s.order, st)
+	}
+	if err := s.recall(ctx); err != nil {
+		return err
+	}
+	for _, st := range s.order {
+		if err := s.plan(st); err != nil {
+			return err
+		}
+		who, _ := st.now()
+		keep[who.room.ID] = true
+	}
+	s.muster()
+	if s.stages.rest, err = recorder.Recover(ctx, recorder.RecoverConfig{Grace: s.cfg.Defaults.Grace}, recorder.Deps{Journal: s.h.led, Dir: s.h.dir, Log: s.h.log}, keep); err != nil {
+		return fmt.Errorf("go on where the last run ended: %w", err)
+	}
+	s.st.Opened = s.opened
+	f := front{s}
+	if s.pages, err = pages.New(f, f, pages.Config{Zone: s.cfg.Zone, Locked: s.cfg.Web.PasswordFile != "", Tokens: s.h.led, Version: versionOf().Version}, s.h.log); err != nil {
+		return err
+	}
+	w := web.ServerConfig{Listen: s.cfg.Listen, PasswordFile: s.cfg.Web.PasswordFile, TLSCert: s.cfg.Web.TLSCert, TLSKey: s.cfg.Web.TLSKey, Version: versionOf().Version,
+		Pages: func(web.Slot) http.Handler { return s.pages }}
+	if s.door, err = web.New(w, f, f, s.h.led, s.h.log); err != nil {
+		return err
+	}
+	return s.door.Listen(ctx)
+}
+
+// recall takes in the rooms of the page. One that does not go together with the file waits there, and is named.
+func (s *service) recall(ctx context.Context) error {
+	kept, err := s.h.led.PageRooms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range kept {
+		if err := s.recallOne(k); err != nil {
+			s.h.log.Error().Err(err).Str("room", string(k.ID)).Msg("a room of the page is not watched")
+		}
+	}
+	return nil
+}
+
+func (s *service) recallOne(k ledger.PageRoom) error {
+	var set web.Settings
+	if err := json.Unmarshal([]byte(k.Settings), &set); err != nil {
+		return fmt.Errorf("read its settings: %w", err)
+	}
+	r, err := s.roomOf(set)
+	if err != nil {
+		return err
+	}
+	st, err := s.newSeat(r, &set)
+	if err != nil {
+		return err
+	}
+	if o := s.taken(st); o != nil {
+		who, _ := o.now()
+		return fmt.Errorf("room %s has its address or its name", who.room.Name)
+	}
+	who, _ := st.now()
+	s.seats[who.room.ID] = st
+	s.order = append(s.order, st)
+	return nil
+}
+
+// plan tells the ledger where the parts of a room go. The caller holds mu, or nobody else knows s yet.
+func (s *service) plan(st *seat) error {
+	who, cfg := st.now()
+	p := ledger.Plan{Keep: s.h.opt.keep}
+	var ids []string
+	for _, name := range cfg.To {
+		for i, n := range s.names {
+			if n != name {
+				continue
+			}
+			p.Targets = append(p.Targets, s.h.run[i])
+			ids = append(ids, string(s.h.run[i].ID))
+			if s.h.dests[i].Submission != nil && !s.h.opt.keepSet {
+				p.Keep = max(p.Keep, keepSubmitted)
+			}
+		}
+	}
+	st.mu.Lock()
+	st.targets = ids
+	st.mu.Unlock()
+	return s.h.led.SetPlan(who.room.ID, p)
+}
+
+// muster tells the crew and the disk ladder which rooms there are. The caller holds mu, or nobody else knows s yet.
+func (s *service) muster() {
+	list := make([]*member, 0, len(s.order))
+	lad := make([]pipeline.Room, 0, len(s.order))
+	for _, st := range s.order {
+		who, cfg := st.now()
+		list = append(list, who)
+		lad = append(lad, pipeline.Room{ID: who.room.ID, Name: who.room.Name, Priority: cfg.Priority, Do: st.ladder})
+	}
+	s.crew.set(list)
+	s.stages.ladder.SetRooms(lad)
+}
+
+// opened is called when the pipeline takes rooms in.
+func (s *service) opened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = true
+	for _, st := range s.order {
+		s.loops.Go(func() { st.run(s.soft) })
+	}
+}
+
+// seat takes a room in. The caller holds mu.
+func (s *service) seat(st *seat) error {
+	if err := s.plan(st); err != nil {
+		return err
+	}
+	who, _ := st.now()
+	s.seats[who.room.ID] = st
+	s.order = append(s.order, st)
+	s.muster()
+	if s.open {
+		s.loops.Go(func() { st.run(s.soft) })
+	}
+	return nil
+}
+
+// dismiss forgets a room; its recording ends as by stop. The caller holds mu.
+func (s *service) dismiss(st *seat) {
+	who, _ := st.now()
+	delete(s.seats, who.room.ID)
+	s.order = slices.DeleteFunc(s.order, func(o *seat) bool { return o == st })
+	s.muster()
+	st.change(func() { st.gone = true })
+}
+
+// quiet are the keys that a recording does not notice: they are read when they are needed.
+var quiet = []string{"to", "title", "window", "skip-titles", "priority", "paused"}
+
+// adjust gives a room other settings. A recording goes on in its part if none of them is about how it is recorded; else
+// its part is closed, and the broadcast goes on in the next one. The caller holds mu.
+func (s *service) adjust(st *seat, r config.Room) error {
+	was, old := st.now()
+	keys := config.Differ(old, r, nil)
+	if len(keys) == 0 {
+		return nil
+	}
+	anew := slices.ContainsFunc(keys, func(k string) bool { return !slices.Contains(quiet, k) })
+	since := "now"
+	if rec := st.rec.Load(); rec != nil {
+		if snap := rec.Snapshot(); snap.Open != nil && (anew || slices.Contains(keys, "to")) {
+			since = fmt.Sprintf("part %d", snap.Open.Seq+1)
+		}
+	}
+	st.mu.Lock()
+	err := st.take(r)
+	if err == nil {
+		st.since = since
+		if anew {
+			st.gen++
+		}
+		if old.Paused != r.Paused {
+			st.paused = r.Paused
+		}
+	}
+	st.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.plan(st); err != nil {
+		return err
+	}
+	s.muster()
+	if old.Paused != r.Paused {
+		verb := segment.VerbContinue
+		if r.Paused {
+			verb = segment.VerbPause
+		}
+		was.command(verb)
+	}
+	st.ring()
+	was.log(s).Info().Strs("changed", keys).Str("effective", since).Msg("settings of the room changed")
+	return nil
+}
+
+// all are the rooms of this moment, in the order of the page.
+func (s *service) all() []*seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.order)
+}
+
+// named finds a room by its name; nil if there is none.
+func (s *service) named(name string) *seat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lookup(name)
+}
+
+// lookup is named for those who hold mu.
+func (s *service) lookup(name string) *seat {
+	for _, st := range s.order {
+		if who, _ := st.now(); who.room.Name == name {
+			return st
+		}
+	}
+	return nil
+}
+
+// run runs the service until it is stopped.
+func (s *service) run(soft, hard context.Context) (pipeline.Result, error) {
+	s.h.log.Info().Int("rooms", len(s.order)).Int("targets", len(s.names)).Str("page", s.door.URL()).Str("config", s.file).Msg("service begins")
+	off := context.AfterFunc(soft, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ending = true
+	})
+	defer off()
+	res, err := s.stages.run(soft, hard, pipeline.Config{StopGrace: s.h.opt.stopGrace}, s.beside()...)
+	s.loops.Wait()
+	return res, err
+}
+
+// beside is what runs beside the pipeline, and ends after it.
+func (s *service) beside() []supervise.Service {
+	return []supervise.Service{s.door, pageLife{s.pages}}
+}
+
+// pageLife keeps the pages up to date.
+type pageLife struct{ *pages.Pages }
+
+func (pageLife) String() string { return "pages" }
