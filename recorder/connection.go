@@ -98,7 +98,8 @@ func (c *capture) connection(ctx context.Context, t *take, src Source) (segment.
 	defer cancel()
 	l := &link{c: c, t: t, cancel: cancel, q: newQueue(), werr: make(chan error, 1), began: time.Now()}
 	l.seen.Store(l.began.UnixNano())
-	c.view.change(func(s *Snapshot) { s.Host, s.Streamer, s.Title = src.Host(), t.live.Streamer, t.live.Title })
+	c.view.change(func(s *Snapshot) { s.Host = src.Host() })
+	c.hear(t.live.about())
 
 	in := make(chan *media.Batch)
 	var wg sync.WaitGroup
@@ -316,6 +317,9 @@ func (l *link) flush() {
 
 // watch looks at the clock once a second: whether media is retained, and whether it comes too slowly.
 func (l *link) watch(now time.Time) error {
+	if i, ok := l.t.live.Source.(Informed); ok {
+		l.c.hear(i.About())
+	}
 	if l.pending != nil || l.skip.on {
 		return nil // the disk is to blame, not the source
 	}

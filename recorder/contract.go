@@ -49,6 +49,7 @@ type Live struct {
 	Presence Presence
 	Streamer string
 	Title    string
+	Cover    string // address of a picture
 	Source   Source // set when OnAir: a connection that is open already or that Run will open; Run it or Close it
 	// Confirmed, with Offline: the source's own word that the broadcast is over (direct: 404 after the stream ended).
 	Confirmed bool

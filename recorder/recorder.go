@@ -87,6 +87,9 @@ type Deps struct {
 	Free func() (int64, error)
 	// Ended is called after a session's end is in the ledger. Nil: nobody wants to know.
 	Ended func(Report)
+	// Changed is called when the streamer changes something during a broadcast, and at its begin where the ledger does not
+	// have all of it. It must not block. Nil: nobody wants to know.
+	Changed func(Change)
 }
 
 // Report is the end of one session as capture saw it.
@@ -287,6 +290,8 @@ func (t *take) enter(ctx context.Context, at time.Time) (segment.Entry, error) {
 		e, err := t.c.deps.Journal.Enter(ctx, t.c.cfg.Room, s, at.UTC(), t.c.cfg.Grace)
 		if err == nil {
 			t.c.log.Info().Str("session", string(e.Session.ID)).Bool("resumed", e.Resumed).Msg("broadcast begun")
+			t.c.cast(e.Session.ID, About{Streamer: e.Session.Streamer, Title: e.Session.Title})
+			t.c.hear(t.live.about())
 			return e, nil
 		}
 		t.c.log.Error().Err(err).Msg("ledger does not take the broadcast, it is tried again")
@@ -424,6 +429,8 @@ func (c *capture) ask(ctx context.Context) (Live, error) {
 	}
 	return live, err
 }
+
+func (l Live) about() About { return About{l.Streamer, l.Title, l.Cover} }
 
 func (c *capture) drop(live Live) {
 	if live.Source != nil {
@@ -622,6 +629,7 @@ func (c *capture) end(cause segment.Cause) {
 		c.log.Error().Err(err).Msg("last part could not be closed as it should")
 	}
 	c.view.wrote(t.seg)
+	c.cast("", About{})
 	if t.seg.session == "" {
 		return
 	}

@@ -377,6 +377,7 @@ func (c *capture) tryAdopt(ctx context.Context) error {
 		c.view.change(func(s *Snapshot) {
 			s.Gaps, s.GapTime, s.Streamer, s.Title = t.seg.gaps, t.seg.gapTime, e.Session.Streamer, e.Session.Title
 		})
+		c.cast(e.Session.ID, t.live.about())
 	}
 	return nil
 }

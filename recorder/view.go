@@ -36,7 +36,8 @@ type Snapshot struct {
 	Why      string    // for people: "404 Not Found, looking every 5s"
 	Session  segment.SessionID
 	Streamer string
-	Title    string
+	Title    string  // as it is now; the manifest has that of the begin
+	Cover    string  // address of a picture
 	Host     string  // where the media comes from, "" without a connection
 	Quality  string  // what is recorded: the site's name for it, size and codec; "" without a connection
 	BitRate  float64 // bit/s received over the last 10 s
@@ -60,6 +61,8 @@ type view struct {
 	mu    sync.Mutex
 	s     Snapshot
 	part  *part
+	cast  segment.SessionID // the broadcast that goes on
+	said  About             // what was said of it last
 	rate  [rateWindow]int64 // bytes of the second with this number modulo rateWindow
 	sec   int64
 	begun int64 // first second with bytes in it since the connection began

@@ -50,6 +50,8 @@ type stages struct {
 	last    status.Status
 	at      time.Time
 	lastErr error
+
+	changed func(recorder.Change) // hears what streamers change during broadcasts, must not block; nil: nobody does
 }
 
 // crew are the rooms of a run. Those of a service come and go.
@@ -158,9 +160,10 @@ func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipe
 	r, err := recorder.New(recorder.Config{Room: w.room, Segment: w.opt.segment, MaxSize: w.opt.maxSize, Grace: max(w.opt.grace, time.Nanosecond),
 		Container: w.opt.holder, Once: s.h.opt.once, DiskFloor: 2 * s.h.opt.stopFree},
 		recorder.Deps{Resolver: res, Journal: s.journal, Dir: s.h.dir, Progress: out, Log: s.h.log,
-			Name:  func(se segment.Session, at time.Time) string { return remoteName(w.opt.name, se, at.In(s.h.zone)) },
-			Ended: func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
-			Free:  func() (int64, error) { sp, err := s.measure(); return sp.Free, err }})
+			Name:    func(se segment.Session, at time.Time) string { return remoteName(w.opt.name, se, at.In(s.h.zone)) },
+			Ended:   func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
+			Free:    func() (int64, error) { sp, err := s.measure(); return sp.Free, err },
+			Changed: s.changed})
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +284,8 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...
 
 // remember writes the states of the rooms into the ledger when they change, for a second process.
 func (s *stages) remember(ctx context.Context) {
-	was := map[segment.RoomID]string{}
+	type shown struct{ state, quality string }
+	was := map[segment.RoomID]shown{}
 	tick := time.NewTimer(time.Hour)
 	defer tick.Stop()
 	for {
@@ -291,11 +295,12 @@ func (s *stages) remember(ctx context.Context) {
 				continue
 			}
 			snap := r.Snapshot()
-			if string(snap.State) == was[m.room.ID] {
+			is := shown{string(snap.State), snap.Quality}
+			if is == was[m.room.ID] {
 				continue
 			}
-			if err := s.h.led.SetRoom(ctx, status.RoomState{Room: m.room, State: string(snap.State), Since: snap.Since, Error: snap.Error}); err == nil {
-				was[m.room.ID] = string(snap.State)
+			if err := s.h.led.SetRoom(ctx, status.RoomState{Room: m.room, State: string(snap.State), Since: snap.Since, Quality: snap.Quality, Error: snap.Error}); err == nil {
+				was[m.room.ID] = is
 			}
 		}
 		tick.Reset(beat.Until(time.Now(), time.Second)) // when the recorders look at their clocks too
@@ -358,6 +363,7 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 		if snap.Title != "" {
 			r.Title = snap.Title
 		}
+		r.Quality = snap.Quality
 		if snap.Open != nil {
 			away, known := map[string]int64{}, int64(0)
 			if r.Open != nil && r.Open.Seq == snap.Open.Seq {

@@ -165,7 +165,7 @@ func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, 
 	if err != nil {
 		if src := r.reopen(ctx); src != nil {
 			a := r.About()
-			return recorder.Live{Presence: recorder.OnAir, Streamer: a.Streamer, Title: a.Title, Source: src}, nil
+			return recorder.Live{Presence: recorder.OnAir, Streamer: a.Streamer, Title: a.Title, Cover: a.Cover, Source: src}, nil
 		}
 	}
 	if b, ok := errors.AsType[*BlockedError](err); ok {
@@ -191,7 +191,7 @@ func (r *Resolver) resolve(ctx context.Context) (recorder.Live, error) {
 	}
 	r.note(about)
 	about = r.About()
-	live := recorder.Live{Streamer: about.Streamer, Title: about.Title}
+	live := recorder.Live{Streamer: about.Streamer, Title: about.Title, Cover: about.Cover}
 	if off, why := silent(about.Status, about.Shut, about.locked); off {
 		live.Presence, live.Confirmed, live.Why = recorder.Offline, true, why
 		return live, nil
@@ -432,7 +432,11 @@ type numbered struct {
 	inner recorder.Numbered
 }
 
-var _ recorder.Numbered = (*numbered)(nil)
+var (
+	_ recorder.Numbered = (*numbered)(nil)
+	_ recorder.Informed = (*numbered)(nil)
+	_ recorder.Graded   = (*numbered)(nil)
+)
 
 // Resume hands the note on.
 func (n *numbered) Resume(place []byte) { n.inner.Resume(place) }
@@ -475,6 +479,12 @@ func (s *Source) Offers() []Offer { return append([]Offer(nil), s.offers...) }
 
 // Quality is what the platform calls the quality: "original (原画)".
 func (s *Source) Quality() string { return s.name }
+
+// About is the newest that the platform said of the room.
+func (s *Source) About() recorder.About {
+	a := s.r.About()
+	return recorder.About{Streamer: a.Streamer, Title: a.Title, Cover: a.Cover}
+}
 
 // Hosts is where the chosen form can be had.
 func (s *Source) Hosts() []string { return append([]string(nil), s.hosts...) }
