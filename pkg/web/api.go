@@ -137,7 +137,7 @@ func (s *Server) writeRooms(w http.ResponseWriter, r *http.Request, n int, after
 	if after != "" {
 		i := slices.IndexFunc(rooms, func(x Room) bool { return x.Name == after })
 		if i < 0 {
-			writeTrouble(w, trouble{http.StatusBadRequest, "bad_request", "there is no room of that name to go on after", "after"})
+			writeTrouble(w, trouble{http.StatusUnprocessableEntity, "refused", "there is no room of that name to go on after", "after"})
 			return
 		}
 		rooms = rooms[i+1:]

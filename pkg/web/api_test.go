@@ -18,7 +18,7 @@ import (
 func TestRoomsOfThePageAndOfTheFile(t *testing.T) {
 	h := webtest.New(2)
 	s := door(t, h)
-	r := ask(s, "POST", "/api/v1/rooms", `{"url":"http://example.com/alice.flv","name":"alice","to":["archive"],"segment":"10m","priority":3,"paused":true}`)
+	r := ask(s, "POST", "/api/v1/rooms", `{"url":"http://example.com/alice.flv","name":"alice","to":["archive"],"segment":"10m","priority":3.0,"paused":true}`)
 	if got := text(t, r); r.StatusCode != 201 || r.Header.Get("Location") != "/api/v1/rooms/alice" ||
 		got != `{"url":"http://example.com/alice.flv","name":"alice","to":["archive"],"segment":"10m","priority":3,"paused":true,"site":"direct","source":"page","targets":["file:/archive"]}`+"\n" {
 		t.Errorf("add: %d %s", r.StatusCode, got)
@@ -144,12 +144,13 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 func TestQueriesAreReadStrictly(t *testing.T) {
 	s := door(t, webtest.New(5))
 	for path, key := range map[string]string{
-		"/api/v1/rooms?most=0": "most", "/api/v1/rooms?most=": "most", "/api/v1/rooms?most=x": "most", "/api/v1/rooms?most=10001": "most", "/api/v1/rooms?after=nobody": "after",
+		"/api/v1/rooms?most=0": "most", "/api/v1/rooms?most=": "most", "/api/v1/rooms?most=x": "most", "/api/v1/rooms?most=10001": "most",
 		"/api/v1/rooms?limit=5": "limit", "/api/v1/rooms?most=1&most=2": "most", "/api/v1/broadcasts?most=201": "most", "/api/v1/broadcasts?room=%ff": "room",
 		"/api/v1/status?parts=1": "parts", "/api/v1/config?x": "x", "/api/v1/rooms?a%zz=1": "", "/api/v1/broadcasts?a;b=c": "",
 	} {
 		wantError(t, ask(s, "GET", path, ""), 400, "bad_request", key)
 	}
+	wantError(t, ask(s, "GET", "/api/v1/rooms?after=nobody", ""), 422, "refused", "after")
 }
 
 func TestListsHavePages(t *testing.T) {

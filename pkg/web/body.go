@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -63,12 +65,28 @@ func parseBody(body []byte, dst any) *trouble {
 		if string(object[k]) == "null" {
 			return bad("null is no value; leave the key out", k)
 		}
-		// A list is decoded by hand, since encoding/json would take null for a text in it.
-		if err := json.Unmarshal(object[k], f.Addr().Interface()); err != nil || strings.Contains(string(object[k]), "null") && hasNull(object[k]) {
+		raw := object[k]
+		if whole(f.Type()) {
+			raw = integer(raw)
+		}
+		// encoding/json would take null for a text in a list.
+		if err := json.Unmarshal(raw, f.Addr().Interface()); err != nil || strings.Contains(string(object[k]), "null") && hasNull(object[k]) {
 			return bad("it has to be "+wanted(f.Type()), k)
 		}
 	}
 	return nil
+}
+
+func whole(t reflect.Type) bool {
+	return t.Kind() == reflect.Int || t.Kind() == reflect.Pointer && whole(t.Elem())
+}
+
+// integer writes 3.0 and 3e2 as the whole numbers that they are in JSON; everything else stays as it is.
+func integer(raw json.RawMessage) json.RawMessage {
+	if f, err := strconv.ParseFloat(string(raw), 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return strconv.AppendInt(nil, int64(f), 10)
+	}
+	return raw
 }
 
 // hasNull reports whether a list has a null in it.
