@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,8 +50,10 @@ type Transport struct {
 	cfg  Config
 	deps Deps
 
-	mu    sync.Mutex
-	lanes []*lane // of the newest Run
+	change chan struct{} // cap 1; rung by Retarget, never closed
+
+	mu    sync.Mutex // guards what is below, and deps.Targets
+	lanes []*lane    // of the newest Run
 }
 
 // New checks what it is given and starts nothing.
@@ -70,21 +73,125 @@ func New(cfg Config, deps Deps) (*Transport, error) {
 	if deps.Journal == nil || deps.Dir == nil {
 		return nil, errors.New("transport needs a journal and a data folder")
 	}
+	if err := cfg.check(deps.Targets); err != nil {
+		return nil, err
+	}
+	return &Transport{cfg: cfg, deps: deps, change: make(chan struct{}, 1)}, nil
+}
+
+// check says which targets cannot be.
+func (cfg Config) check(targets []Destination) error {
 	seen := map[segment.TargetID]bool{}
-	for _, d := range deps.Targets {
+	for _, d := range targets {
 		if d.Target == nil {
-			return nil, errors.New("a destination without a target")
+			return errors.New("a destination without a target")
 		}
 		if id := d.Target.ID(); seen[id] {
-			return nil, fmt.Errorf("target %s is named twice", id)
+			return fmt.Errorf("target %s is named twice", id)
 		} else {
 			seen[id] = true
 		}
 		if _, err := ChunkSize(d.Target.Limits(), -1, cfg.MaxSize); err != nil {
-			return nil, fmt.Errorf("target %s cannot take the largest segment: %w", d.Target.ID(), err)
+			return fmt.Errorf("target %s cannot take the largest segment: %w", d.Target.ID(), err)
 		}
 	}
-	return &Transport{cfg: cfg, deps: deps}, nil
+	return nil
+}
+
+// Retarget puts other targets in the place of those of before, also while Run goes on. The lane of a target that stays
+// (the same value) notices nothing. One that is gone has its calls cut off, as by a hard stop; a lane of another target
+// with its ID begins after it has ended. An error changes nothing.
+func (t *Transport) Retarget(targets []Destination) error {
+	if err := t.cfg.check(targets); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	t.deps.Targets = slices.Clone(targets)
+	t.mu.Unlock()
+	select {
+	case t.change <- struct{}{}:
+	default: // it is ringing already
+	}
+	return nil
+}
+
+// fleet are the lanes of a Run. It belongs to the goroutine of Run; only errs is everybody's.
+type fleet struct {
+	t     *Transport
+	ctx   context.Context
+	fail  context.CancelCauseFunc
+	soft  chan struct{} // closed by Run
+	files *files
+	out   chan<- segment.Outcome
+	ships map[segment.TargetID]*ship
+	wg    sync.WaitGroup
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// ship is a lane that runs.
+type ship struct {
+	lane *lane
+	end  context.CancelFunc
+	done chan struct{} // closed when it has ended
+}
+
+// follow brings the lanes in line with the targets.
+func (f *fleet) follow() []*lane {
+	f.t.mu.Lock()
+	deps := f.t.deps
+	f.t.mu.Unlock()
+	stay := map[segment.TargetID]bool{}
+	lanes := make([]*lane, 0, len(deps.Targets))
+	for _, d := range deps.Targets {
+		id := d.Target.ID()
+		stay[id] = true
+		s := f.ships[id]
+		if s == nil || s.lane.target != d.Target || s.lane.required != d.Required {
+			var before chan struct{}
+			if s != nil {
+				s.end()
+				before = s.done
+			}
+			s = f.launch(newLane(f.t.cfg, deps, d, f.files, f.out), before)
+			f.ships[id] = s
+		}
+		lanes = append(lanes, s.lane)
+	}
+	for id, s := range f.ships {
+		if !stay[id] {
+			s.end()
+			delete(f.ships, id)
+		}
+	}
+	f.t.mu.Lock()
+	f.t.lanes = lanes
+	f.t.mu.Unlock()
+	return lanes
+}
+
+// launch starts a lane, after the one before it has ended.
+func (f *fleet) launch(l *lane, before <-chan struct{}) *ship {
+	ctx, end := context.WithCancel(f.ctx)
+	s := &ship{lane: l, end: end, done: make(chan struct{})}
+	f.wg.Go(func() {
+		defer close(s.done)
+		defer end()
+		if before != nil {
+			<-before
+		}
+		err := guarded(func() { l.run(ctx, f.soft) })
+		if err == nil {
+			return
+		}
+		err = fmt.Errorf("lane of %s: %w", l.id, err)
+		f.mu.Lock()
+		f.errs = append(f.errs, err)
+		f.mu.Unlock()
+		f.fail(err)
+	})
+	return s
 }
 
 // Run carries everything that the journal calls due. in are doorbells: any of them may have been lost. On out goes each
@@ -100,40 +207,25 @@ func (t *Transport) Run(ctx context.Context, in <-chan segment.Progress, out cha
 	defer cancel(nil)
 	files := newFiles(t.deps.Dir)
 	defer files.close()
-	lanes := make([]*lane, 0, len(t.deps.Targets))
-	for _, d := range t.deps.Targets {
-		lanes = append(lanes, newLane(t.cfg, t.deps, d, files, out))
-	}
-	t.mu.Lock()
-	t.lanes = lanes
-	t.mu.Unlock()
-
-	soft := make(chan struct{})
-	var wg sync.WaitGroup
-	errs := make([]error, len(lanes))
-	for i, l := range lanes {
-		wg.Go(func() {
-			if errs[i] = guarded(func() { l.run(ctx, soft) }); errs[i] != nil {
-				errs[i] = fmt.Errorf("lane of %s: %w", l.id, errs[i])
-				cancel(errs[i])
-			}
-		})
-	}
-	t.dispatch(ctx, in, lanes)
-	close(soft)
-	wg.Wait()
+	f := &fleet{t: t, ctx: ctx, fail: cancel, soft: make(chan struct{}), files: files, out: out, ships: map[segment.TargetID]*ship{}}
+	t.dispatch(ctx, in, f)
+	close(f.soft)
+	f.wg.Wait()
 	if n, bytes := t.Left(); n > 0 {
 		t.deps.Log.Info().Int("segments", n).Int64("bytes", bytes).Msg("transport stopped with media that is safe nowhere else, it goes on at the next start")
 	}
-	return errors.Join(errs...)
+	return errors.Join(f.errs...)
 }
 
-// dispatch hands each doorbell to every lane. It never waits for one.
-func (t *Transport) dispatch(ctx context.Context, in <-chan segment.Progress, lanes []*lane) {
+// dispatch starts the lanes and hands each doorbell to every one of them. It never waits for one.
+func (t *Transport) dispatch(ctx context.Context, in <-chan segment.Progress, f *fleet) {
+	lanes := f.follow()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.change:
+			lanes = f.follow()
 		case p, ok := <-in:
 			if !ok {
 				return
