@@ -60,9 +60,10 @@ type Deps struct {
 type Control struct {
 	cfg Config
 	Deps
-	nudge chan struct{} // 1; sent by Nudge and the executors; never closed
+	nudge  chan struct{} // 1; sent by Nudge and the executors; never closed
+	change chan struct{} // 1; sent by Retarget; never closed
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what is below, and Publishers and Submitters
 	gaps   int
 	stuck  map[list]error
 	active map[string]Condition
@@ -83,23 +84,82 @@ func New(cfg Config, d Deps) (*Control, error) {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
+	if err := once(d.Publishers, d.Submitters); err != nil {
+		return nil, err
+	}
+	return &Control{
+		cfg: cfg.withDefaults(), Deps: d, nudge: make(chan struct{}, 1), change: make(chan struct{}, 1),
+		stuck: map[list]error{}, active: map[string]Condition{},
+	}, nil
+}
+
+// once refuses a target that has two publishers.
+func once(ps []Publisher, ss []Submitter) error {
 	seen := map[segment.TargetID]bool{}
-	for _, p := range d.Publishers {
+	for _, p := range ps {
 		if seen[p.Target()] {
-			return nil, fmt.Errorf("control: target %s has two publishers", p.Target())
+			return fmt.Errorf("control: target %s has two publishers", p.Target())
 		}
 		seen[p.Target()] = true
 	}
-	for _, s := range d.Submitters {
+	for _, s := range ss {
 		if seen[s.Target()] {
-			return nil, fmt.Errorf("control: target %s has two publishers", s.Target())
+			return fmt.Errorf("control: target %s has two publishers", s.Target())
 		}
 		seen[s.Target()] = true
 	}
-	return &Control{
-		cfg: cfg.withDefaults(), Deps: d, nudge: make(chan struct{}, 1),
-		stuck: map[list]error{}, active: map[string]Condition{},
-	}, nil
+	return nil
+}
+
+// Retarget puts other publishers in the place of those of before, also while Run goes on: calls that are under way are
+// cut off, and what they would have said is asked, as after a restart. An error changes nothing.
+func (c *Control) Retarget(ps []Publisher, ss []Submitter) error {
+	if err := once(ps, ss); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.Publishers, c.Submitters = slices.Clone(ps), slices.Clone(ss)
+	c.mu.Unlock()
+	select {
+	case c.change <- struct{}{}:
+	default: // it is ringing already
+	}
+	return nil
+}
+
+// executors are those of the publishers of one moment.
+type executors struct {
+	hands  map[segment.TargetID]hand
+	group  *supervise.Group
+	cancel context.CancelFunc
+	stop   func() error // lets them finish what is ready
+}
+
+func (c *Control) begin(ctx context.Context) *executors {
+	c.mu.Lock()
+	ps, ss := c.Publishers, c.Submitters
+	c.mu.Unlock()
+	x := &executors{hands: make(map[segment.TargetID]hand, len(ps)+len(ss)), group: supervise.NewGroup(c.Log)}
+	ctx, x.cancel = context.WithCancel(ctx)
+	edits := make(map[segment.TargetID]chan<- edit, len(ss))
+	for _, p := range ps {
+		x.hands[p.Target()] = newExecutor(c, p)
+	}
+	for _, s := range ss {
+		e := newSubmissions(c, s)
+		x.hands[s.Target()], edits[s.Target()] = e, e.edits
+	}
+	c.open(edits)
+	for _, e := range x.hands {
+		x.group.Go(ctx, e, supervise.Policy{Restart: true})
+	}
+	x.stop = sync.OnceValue(func() error {
+		for _, e := range x.hands {
+			e.end()
+		}
+		return x.group.Wait()
+	})
+	return x
 }
 
 func (c *Control) String() string { return "control" }
@@ -143,28 +203,12 @@ func (c *Control) Conditions() []Condition {
 func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<- struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	group := supervise.NewGroup(c.Log)
-	execs := make(map[segment.TargetID]hand, len(c.Publishers)+len(c.Submitters))
-	edits := make(map[segment.TargetID]chan<- edit, len(c.Submitters))
-	for _, p := range c.Publishers {
-		execs[p.Target()] = newExecutor(c, p)
-	}
-	for _, s := range c.Submitters {
-		e := newSubmissions(c, s)
-		execs[s.Target()], edits[s.Target()] = e, e.edits
-	}
-	c.open(edits)
+	x := c.begin(ctx)
 	defer c.open(nil)
-	for _, e := range execs {
-		group.Go(ctx, e, supervise.Policy{Restart: true})
-	}
-	stop := sync.OnceValue(func() error {
-		for _, e := range execs {
-			e.end()
-		}
-		return group.Wait()
-	})
-	defer stop() // also after a panic
+	defer func() { // also after a panic
+		_ = x.stop() // whoever got here without its error has a worse one
+		x.cancel()
+	}()
 	ring := func() {
 		select {
 		case kick <- struct{}{}:
@@ -203,17 +247,24 @@ func (c *Control) Run(ctx context.Context, in <-chan segment.Outcome, kick chan<
 			arm()
 		case <-c.nudge:
 			arm()
+		case <-c.change:
+			x.cancel()
+			if err := x.stop(); err != nil {
+				warn.Add(err, "end the publishers of before")
+			}
+			x = c.begin(ctx)
+			arm()
 		case <-ticker.C:
 			arm()
 		case <-due.C:
 			armed = false
-			pass(execs)
+			pass(x.hands)
 		case <-ctx.Done():
-			return stop()
+			return x.stop()
 		}
 	}
-	pass(execs)
-	err := stop()
+	pass(x.hands)
+	err := x.stop()
 	if ctx.Err() == nil {
 		pass(nil) // what the executors did may have been the last thing to do
 	}

@@ -376,6 +376,36 @@ func TestAHardStopEndsACallInFlight(t *testing.T) {
 	})
 }
 
+// A target whose publisher is replaced is asked by the new one, also in the middle of a call of the old one.
+func TestRetarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		if err := b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store), control.NewStorePublisher(b.store)}, nil); err == nil {
+			t.Error("two publishers of one target")
+		}
+		b.do(b.c.Retarget(nil, nil))
+		time.Sleep(time.Second)
+		b.prove(1)
+		time.Sleep(time.Minute)
+		b.wantLists() // nobody is there to do it
+		hangs := pipelinetest.NewStore(here)
+		hangs.Hook = func(ctx context.Context, step string, after bool) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(hangs)}, nil))
+		time.Sleep(time.Minute)
+		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store)}, nil))
+		time.Sleep(time.Minute)
+		b.wantLists(1)
+		b.prove(2)
+		b.leave()
+		b.stop()
+		b.wantLists(1, -2)
+	})
+}
+
 type rotten struct{ *pipelinetest.Store }
 
 func (r rotten) Recall(ctx context.Context, key string) ([]byte, error) {
