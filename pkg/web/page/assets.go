@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // What the browser gets. htmx.min.js and hx-sse.min.js are of the npm package htmx.org 4.0.1, uPlot of uplot 1.6.32,
@@ -39,6 +40,9 @@ type asset struct {
 	plain  []byte
 	packed []byte // gzip, nil where it would save nothing
 }
+
+// builtIn is made once for a process: compressing takes longer than all else that New does.
+var builtIn = sync.OnceValues(loadAssets)
 
 func loadAssets() (*assets, error) {
 	a := &assets{names: map[string]string{}, files: map[string]asset{}}

@@ -90,13 +90,14 @@ func (p *Pages) live(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
 	sent := map[string]uint64{}
-	first := true
+	first, last := true, uint64(0)
 	beat := time.NewTimer(liveBeat)
 	defer beat.Stop()
 	for {
 		bell := p.bell()
 		var b bytes.Buffer
-		if pic := p.now.Load(); pic != nil && (first || pic.n%step == 0) {
+		if pic := p.now.Load(); pic != nil && pic.n != last && (first || pic.n%step == 0) {
+			last = pic.n
 			if err := p.changes(&b, l, pic, plan(pic), sent, first); err != nil {
 				p.log.Error().Err(err).Msg("a live page could not be drawn")
 				return

@@ -105,7 +105,7 @@ func New(view View, cmd web.Commander, cfg Config, log zerolog.Logger) (*Pages, 
 	p := &Pages{view: view, cmd: cmd, cfg: cfg, log: log, history: newHistory(), seats: make(chan struct{}, previews), news: make(chan struct{})}
 	p.pieces.made = map[pieceKey]piece{}
 	var err error
-	if p.assets, err = loadAssets(); err != nil {
+	if p.assets, err = builtIn(); err != nil {
 		return nil, err
 	}
 	for l := range langs {
