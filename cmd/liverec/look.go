@@ -22,6 +22,7 @@ import (
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/uploader"
+	"github.com/liverec/liverec/uploader/bilibili"
 	"github.com/liverec/liverec/uploader/dest"
 )
 
@@ -270,7 +271,7 @@ func findOrphans(ctx context.Context, opt options) ([]orphan, error) {
 	}
 	found := []orphan{}
 	for _, n := range names {
-		if known[n] || ledger.Own(n) || n == ctl.Name {
+		if known[n] || ledger.Own(n) || n == ctl.Name || n == toldName {
 			continue
 		}
 		fi, err := dir.Stat(n)
@@ -332,11 +333,12 @@ func verify(c *cli.Context, std streams) error {
 			parsed.ID = d.ID
 			target, err = parsed.Build(c.Context, dest.Env{Data: opt.data, Known: true, Effort: effort, Getenv: os.Getenv, Version: versionOf().Version})
 		}
+		shown := &shownBy{b: b, dest: parsed, target: target}
 		for _, del := range ds {
 			if !del.Segment.Sealed {
 				continue // it is being recorded: there is nothing yet that could be whole
 			}
-			res := checkOne(c.Context, target, del, err)
+			res := checkOne(c.Context, target, del, err, shown)
 			if res.OK && effort == dest.Full {
 				compareContent(c.Context, target, del, &res)
 			}
@@ -368,7 +370,7 @@ func verify(c *cli.Context, std streams) error {
 	return nil
 }
 
-func checkOne(ctx context.Context, t uploader.Target, d segment.Delivery, broken error) checked {
+func checkOne(ctx context.Context, t uploader.Target, d segment.Delivery, broken error, shown *shownBy) checked {
 	res := checked{Seq: d.Segment.ID.Seq, Target: string(d.Target), Key: d.Key, Answer: "could not ask"}
 	if d.State != segment.Verified && d.State != segment.Committed {
 		res.Answer = "not sent yet"
@@ -381,6 +383,9 @@ func checkOne(ctx context.Context, t uploader.Target, d segment.Delivery, broken
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
 	p, err := uploader.Verify(ctx, t, d)
+	if errors.Is(err, bilibili.ErrOld) {
+		p, err = shown.ask(ctx, d)
+	}
 	switch {
 	case err == nil:
 		res.OK, res.Answer, res.Proof = true, "ok", &p

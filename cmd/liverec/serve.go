@@ -26,6 +26,7 @@ func serveFlags() []cli.Flag {
 		text("config", "", "the config file (default ./"+configName+" if there is one)"),
 		&cli.StringFlag{Name: "check", Usage: "read a config file, say what is wrong with it, and exit"},
 		&cli.BoolFlag{Name: "schema", Usage: "print the JSON schema of the config file, and exit"},
+		&cli.BoolFlag{Name: "test-notify", Usage: "send a test message to everybody in [[notify]], and exit"},
 	}
 }
 
@@ -56,6 +57,9 @@ func serve(c *cli.Context, std streams) error {
 	cfg, err := loadConfig(file)
 	if err != nil {
 		return usagef("%v", err)
+	}
+	if c.Bool("test-notify") {
+		return testNotify(cfg, std)
 	}
 	set := func(name string) bool { return c.IsSet(name) }
 	return runServe(c.Context, opt, set, file, cfg, std)
@@ -108,6 +112,7 @@ func checks() config.Checks {
 			_, err := bilibili.ParseGlobs(patterns)
 			return err
 		},
+		Notify: checkNotify,
 	}
 }
 

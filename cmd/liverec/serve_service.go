@@ -34,6 +34,7 @@ type service struct {
 	door    *web.Server
 	pages   *pages.Pages
 	tally   *tally
+	crier   *crier
 
 	loops sync.WaitGroup // those of the seats
 	soft  context.Context
@@ -97,6 +98,7 @@ func (s *service) prepare(ctx context.Context) error {
 		return fmt.Errorf("go on where the last run ended: %w", err)
 	}
 	s.st.Opened = s.opened
+	s.crier = newCrier(s)
 	f := front{s}
 	if s.pages, err = pages.New(f, f, pages.Config{Zone: s.cfg.Zone, Locked: s.cfg.Web.PasswordFile != "", Tokens: s.h.led, Version: versionOf().Version}, s.h.log); err != nil {
 		return err
@@ -305,7 +307,7 @@ func (s *service) run(soft, hard context.Context) (pipeline.Result, error) {
 
 // beside is what runs beside the pipeline, and ends after it.
 func (s *service) beside() []supervise.Service {
-	return []supervise.Service{s.door, pageLife{s.pages}}
+	return []supervise.Service{s.door, pageLife{s.pages}, s.crier}
 }
 
 // pageLife keeps the pages up to date.

@@ -79,8 +79,8 @@ type lane struct {
 
 	lost    int64     // facts that did not fit
 	lostAt  time.Time // the last one
-	runs    int64
-	failed  int // in a row
+	pending int       // facts that were told and not worked off
+	failed  int       // in a row
 	failure string
 }
 
@@ -146,6 +146,7 @@ func (r *Runner) Tell(f facts.Fact) {
 		}
 		select {
 		case l.queue <- job{f.Kind, body}:
+			l.pending++
 		default:
 			l.lost++
 			l.lostAt = time.Now()
@@ -186,6 +187,26 @@ func (r *Runner) Conditions() []facts.Condition {
 	return out
 }
 
+// Settle waits until every command has been told what waits for it, but not longer than so.
+func (r *Runner) Settle(most time.Duration) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(most)
+	for r.busy() {
+		select {
+		case <-late:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Runner) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.pending > 0 })
+}
+
 // Run runs commands until ctx ends; then what still runs is killed, with what it started, and what waits is lost.
 func (r *Runner) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
@@ -224,7 +245,7 @@ func (r *Runner) work(ctx context.Context, l *lane) {
 		out, err := r.exec(ctx, l.hook, j)
 		log := r.log.With().Str("hook", l.hook.name()).Str("took", status.Span(time.Since(began))).Logger()
 		r.mu.Lock()
-		l.runs++
+		l.pending--
 		if err == nil {
 			l.failed = 0
 		} else if ctx.Err() == nil {
