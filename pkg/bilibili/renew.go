@@ -2,6 +2,7 @@ package bilibili
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -137,6 +138,27 @@ func (c *Client) Keeper(log zerolog.Logger, tell func(Who, error)) *Keeper {
 		tell = func(Who, error) {}
 	}
 	return &Keeper{c, log, tell, make(chan struct{}, 1)}
+}
+
+// FileKeeper keeps the login of a cookie file alive, also of one that is not there yet. It is a supervise.Service.
+type FileKeeper struct {
+	Cookies   string
+	Log       zerolog.Logger
+	Transport http.RoundTripper // nil: NewTransport()
+}
+
+func (k FileKeeper) String() string { return "the login of " + k.Cookies }
+
+// Run keeps the login alive until ctx ends.
+func (k FileKeeper) Run(ctx context.Context) error {
+	for {
+		if a, err := OpenAccount(k.Cookies); err == nil {
+			return NewClient(Config{Account: a, Log: k.Log, Transport: k.Transport}).Keeper(k.Log, nil).Run(ctx)
+		}
+		if !backoff.Sleep(ctx, checkRest) { // who needs it says what is wrong with the file
+			return nil
+		}
+	}
 }
 
 func (k *Keeper) String() string { return "the Bilibili login" }

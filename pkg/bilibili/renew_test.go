@@ -379,6 +379,31 @@ func TestKeeper(t *testing.T) {
 	})
 }
 
+// A cookie file that only rooms use is kept alive too, as soon as it is there.
+func TestFileKeeper(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := bilitest.Unplugged()
+		u := s.AddUser("alice")
+		name := filepath.Join(t.TempDir(), "cookies.json")
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := (bilibili.FileKeeper{Cookies: name, Log: zerolog.Nop(), Transport: s.Virtual()}).Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Hour)
+		save(t, name, s.CookieFile(u))
+		time.Sleep(200 * 24 * time.Hour)
+		synctest.Wait()
+		if n := len(s.Requests(refreshFits)); n != 1 {
+			t.Errorf("%d renewals in 200 days", n)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
 // Cookies of a browser end: said before, day by day.
 func TestKeeperSaysThatALoginEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
