@@ -206,6 +206,9 @@ func (b *book) Opened(ctx context.Context, t segment.TargetID, id segment.ID, to
 func (b *book) Acked(ctx context.Context, t segment.TargetID, id segment.ID, a segment.Ack) error {
 	return b.do(t, id, "acked", states{segment.Uploading}, func(d *segment.Delivery) error {
 		s := b.segs[id]
+		if d.Instead.Path != "" {
+			s.Size = d.Instead.Size
+		}
 		if s.Sealed && a.Offset+a.Length > s.Size || a.Offset != int64(a.Index)*d.Chunk || a.Offset < s.Head && !s.Sealed {
 			return fmt.Errorf("ack of %+v in %d bytes", a.Chunk, s.Size)
 		}

@@ -3,6 +3,8 @@ package uploader_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -54,8 +56,8 @@ func TestACopyInTheStead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := d.house(t)
 		s := d.segment(t, "01A", 1, 500)
-		c := segment.Copy{Path: s.Path + ".copy", Size: 777}
-		body := bytes.Repeat([]byte("copy "), 200)[:c.Size]
+		body := bytes.Repeat([]byte("copy "), 200)[:777]
+		c := segment.Copy{Path: s.Path + ".copy", Size: 777, SHA256: fmt.Sprintf("%x", sha256.Sum256(body))}
 		if err := os.WriteFile(d.dir.Abs(c.Path), body, 0o600); err != nil {
 			t.Fatal(err)
 		}

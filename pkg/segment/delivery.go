@@ -1,6 +1,9 @@
 package segment
 
-import "time"
+import (
+	"encoding/hex"
+	"time"
+)
 
 // Object names what a segment becomes on a target.
 type Object struct {
@@ -126,6 +129,7 @@ type Copy struct {
 	Path     string        `json:"path"` // below the data folder
 	Size     int64         `json:"size"`
 	Duration time.Duration `json:"duration"`
+	SHA256   string        `json:"sha256"` // hex
 }
 
 // Sent is the segment as it goes to the target: with the file and the size of what is sent in its place.
@@ -133,6 +137,7 @@ func (d Delivery) Sent() Segment {
 	s := d.Segment
 	if d.Instead.Path != "" {
 		s.Path, s.Size, s.Duration, s.SHA256, s.Content = d.Instead.Path, d.Instead.Size, d.Instead.Duration, Sum{}, 0
+		_, _ = hex.Decode(s.SHA256[:], []byte(d.Instead.SHA256[:min(len(d.Instead.SHA256), 2*len(s.SHA256))])) // one that is none compares unequal
 	}
 	return s
 }
