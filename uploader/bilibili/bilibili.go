@@ -37,6 +37,10 @@ import (
 	"github.com/liverec/liverec/uploader"
 )
 
+// ErrOld: the upload was made more than five days ago, and its node answers nobody any more (U 3.5). Whether the part is
+// there can be seen in the submission only.
+var ErrOld = errors.New("the upload is older than five days, the node does not answer for it any more")
+
 // Config says whose uploads they are.
 type Config struct {
 	ID      segment.TargetID
@@ -218,7 +222,7 @@ func (t *Target) Verify(ctx context.Context, o segment.Object, r segment.Receipt
 		return segment.Proof{}, &failure.Error{Op: op, Code: "the receipt is not one of ours", Err: failure.ErrAbsent}
 	}
 	if time.Since(p.At) > 5*24*time.Hour {
-		return segment.Proof{}, &failure.Error{Op: op, Code: "the auth of the upload is too old to ask the node: only the submission can be asked"}
+		return segment.Proof{}, &failure.Error{Op: op, Err: ErrOld}
 	}
 	client, _, err := t.Account()
 	if err != nil {
@@ -272,7 +276,11 @@ func length(ctx context.Context, c *http.Client, op string, p place, want int64)
 	case http.StatusNotFound:
 		return 0, &failure.Error{Op: op, Code: "404", Err: failure.ErrAbsent}
 	}
-	return 0, refusal(op, resp)
+	e := refusal(op, resp)
+	if strings.HasPrefix(resp.Header.Get("X-Upos-Auth"), "AUTH_TS_GT_5DAY") {
+		e.Err = ErrOld
+	}
+	return 0, e
 }
 
 // weather is an exchange that came to nothing.
@@ -306,9 +314,13 @@ func refusal(op string, resp *http.Response) *failure.Error {
 // partCount begins the word of a node that has another number of chunks than it expects (U 3.4).
 const partCount = "PART_COUNT_ERR"
 
-// fileName is the name that preupload is told: with an extension, which the object gets.
-func fileName(key string) string {
-	name := path.Base(key)
+// fileName is the name that preupload is told: with an extension, which the object gets. That of the file counts: a
+// repaired copy may be of another kind than the part.
+func fileName(o segment.Object) string {
+	name := path.Base(o.Key)
+	if ext := path.Ext(o.Local); ext != "" && ext != segment.PartSuffix {
+		name = strings.TrimSuffix(name, path.Ext(name)) + ext
+	}
 	if path.Ext(name) == "" {
 		name += ".flv"
 	}

@@ -112,8 +112,8 @@ func (t *Target) Open(ctx context.Context, o segment.Object) (uploader.Upload, e
 	t.mu.Lock()
 	s := t.spares[o.Key]
 	t.mu.Unlock()
-	if s == nil || s.size != total || time.Since(s.At) > authLife {
-		if s, err = t.preupload(ctx, client, governor, op, o.Key, total); err != nil {
+	if s == nil || s.size != total || s.Name != fileName(o) || time.Since(s.At) > authLife {
+		if s, err = t.preupload(ctx, client, governor, op, fileName(o), total); err != nil {
 			return nil, err
 		}
 		t.mu.Lock()
@@ -144,12 +144,12 @@ func (t *Target) forget(key string) {
 }
 
 // preupload asks for a place for an object.
-func (t *Target) preupload(ctx context.Context, client *bilibili.Client, governor *bilibili.Governor, op, key string, total int64) (*spare, error) {
+func (t *Target) preupload(ctx context.Context, client *bilibili.Client, governor *bilibili.Governor, op, name string, total int64) (*spare, error) {
 	if err := governor.Try(bilibili.Preupload); err != nil {
 		return nil, err
 	}
 	query := url.Values{
-		"name": {fileName(key)}, "size": {strconv.FormatInt(total, 10)}, "r": {"upos"}, "profile": {profile},
+		"name": {name}, "size": {strconv.FormatInt(total, 10)}, "r": {"upos"}, "profile": {profile},
 		"ssl": {"0"}, "version": {"2.14.0"}, "build": {"2140000"},
 	}
 	line := t.line(ctx, client)
@@ -173,7 +173,7 @@ func (t *Target) preupload(ctx context.Context, client *bilibili.Client, governo
 	}
 	s := &spare{size: total, state: state{
 		place:     place{Endpoint: wanted(a.Endpoint, a.Endpoints, line), URI: a.URI, Auth: a.Auth, At: time.Now(), BizID: a.BizID},
-		Endpoints: a.Endpoints, Chunk: a.Chunk, Total: total, Name: fileName(key), UID: used.MID(),
+		Endpoints: a.Endpoints, Chunk: a.Chunk, Total: total, Name: name, UID: used.MID(),
 	}}
 	if !s.sound() || s.Chunk <= 0 {
 		return nil, &failure.Error{Op: op, Code: "the answer names no place for the upload"}
