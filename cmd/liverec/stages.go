@@ -16,6 +16,7 @@ import (
 	"github.com/liverec/liverec/pipeline/control/submission"
 	"github.com/liverec/liverec/pipeline/reclaim"
 	"github.com/liverec/liverec/pkg/beat"
+	account "github.com/liverec/liverec/pkg/bilibili"
 	"github.com/liverec/liverec/pkg/ctl"
 	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/naming"
@@ -43,6 +44,7 @@ type stages struct {
 	ladder    *pipeline.Ladder
 	st        pipeline.Stages
 	bucket    *limit.Bytes
+	fits      map[uploader.Target]fitted // what was made of each target
 	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
 	pipe      *pipeline.Pipeline
 
@@ -101,28 +103,15 @@ func (m *member) command(verb segment.Verb) {
 // stages builds everything by hand. Nothing runs yet.
 func (h *house) stages(rooms []watched) (*stages, error) {
 	s := &stages{h: h, journal: h.led, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
-	wrapped := make([]uploader.Destination, len(h.targets))
-	var publishers []control.Publisher
-	var submitters []control.Submitter
-	for i, d := range h.targets {
-		t := wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
-		wrapped[i] = uploader.Destination{Target: t, Required: d.Required}
-		sub, err := h.submitter(d.Target, h.dests[i])
-		switch {
-		case err != nil:
-			return nil, err
-		case sub != nil:
-			submitters = append(submitters, sub)
-		default:
-			publishers = append(publishers, control.NewStorePublisher(t))
-		}
+	wrapped, publishers, submitters, err := s.fit(h.targets, h.dests)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if s.transport, err = uploader.New(uploader.Config{Uploads: h.opt.uploads, MaxSize: h.opt.maxSize},
 		uploader.Deps{Journal: h.led, Targets: wrapped, Dir: h.dir, Log: h.log}); err != nil {
 		return nil, err
 	}
-	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Submitters: submitters, Log: h.log}); err != nil {
+	if s.control, err = control.New(control.Config{}, control.Deps{Journal: h.led, Publishers: publishers, Submitters: submitters, Mend: h.mend, Log: h.log}); err != nil {
 		return nil, err
 	}
 	var lad []pipeline.Room
@@ -151,6 +140,41 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 		s.st.Captures = append(s.st.Captures, func(out chan<- segment.Progress) (pipeline.Capture, error) { return s.record(m, m.watched, out) })
 	}
 	return s, nil
+}
+
+// fitted is a target as the stages have it.
+type fitted struct {
+	lane   uploader.Target
+	pub    control.Publisher // one of
+	submit control.Submitter // these
+}
+
+// fit makes of targets what the stages need. What was made of one before stays the same value, so that nobody begins
+// anew for it.
+func (s *stages) fit(targets []uploader.Destination, dests []dest.Dest) (lanes []uploader.Destination, ps []control.Publisher, ss []control.Submitter, err error) {
+	was := s.fits
+	s.fits = make(map[uploader.Target]fitted, len(targets))
+	for i, d := range targets {
+		f, ok := was[d.Target]
+		if !ok {
+			f.lane = wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
+			if f.submit, err = s.h.submitter(d.Target, dests[i]); err != nil {
+				s.fits = was
+				return nil, nil, nil, err
+			}
+			if f.submit == nil {
+				f.pub = control.NewStorePublisher(f.lane)
+			}
+		}
+		s.fits[d.Target] = f
+		lanes = append(lanes, uploader.Destination{Target: f.lane, Required: d.Required})
+		if f.submit != nil {
+			ss = append(ss, f.submit)
+		} else {
+			ps = append(ps, f.pub)
+		}
+	}
+	return lanes, ps, ss, nil
 }
 
 // record makes the recorder of a room, as w says. Nothing runs yet.
@@ -182,12 +206,12 @@ func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, er
 			return nil, fmt.Errorf("cover of target %s: %w", d.ID, err)
 		}
 	}
-	account, ok := t.(*bilibili.Target)
+	user, ok := t.(*bilibili.Target)
 	if !ok {
 		return nil, fmt.Errorf("target %s has no account", d.ID)
 	}
 	cfg := submission.Config{
-		Target: d.ID, Account: account.Account, Refused: account.Refused, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
+		Target: d.ID, Account: user.Account, Refused: user.Refused, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
 		Parts: s.Parts, Release: submission.Release(s.Release), Continue: s.Lost == "continue", Log: h.log,
 	}
 	for _, x := range []struct {
@@ -240,13 +264,10 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...
 	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, s.h.zone) })
 	wg.Go(func() { s.remember(around) })
 	for _, d := range s.h.targets {
-		if keeper, ok := d.Target.(supervise.Service); ok { // a login that wants to be renewed in time
-			wg.Go(func() {
-				if err := supervise.Guard(around, keeper); err != nil && around.Err() == nil {
-					s.h.log.Error().Err(err).Str("target", string(d.Target.ID())).Msg("the login is not looked after any more")
-				}
-			})
-		}
+		wg.Go(func() { s.h.keepLogin(around, d.Target) })
+	}
+	if c := s.h.opt.sites.cookies; c != "" { // the account that asks about rooms; with one file the two share a lock
+		beside = append(beside, account.FileKeeper{Cookies: c, Log: s.h.log})
 	}
 	if s.rest != nil {
 		wg.Go(func() {
