@@ -539,11 +539,15 @@ func FuzzDemuxer(f *testing.F) {
 	}
 	f.Add([]byte("<html>"), uint16(1))
 	f.Add(stream(), uint16(3))
-	f.Fuzz(func(t *testing.T, b []byte, most uint16) {
-		want := demux(t, bytes.NewReader(b))
-		got := demux(t, &pieces{b, func() int { return int(most) + 1 }})
+	f.Fuzz(func(t *testing.T, in []byte, most uint16) {
+		want := demux(t, bytes.NewReader(in))
+		got := demux(t, &pieces{in, func() int { return int(most) + 1 }})
 		if want.Err != nil && errors.Is(want.Err, ErrLostSync) {
 			return // how much was read by then depends on the reader
+		}
+		var a, b *ContentError
+		if errors.As(want.Err, &a) && errors.As(got.Err, &b) && a.Content == b.Content {
+			return // here too
 		}
 		if diff := differ(want, got); diff != "" {
 			t.Fatal(diff)
