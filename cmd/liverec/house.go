@@ -16,6 +16,7 @@ import (
 	"github.com/liverec/liverec/pkg/ledger"
 	"github.com/liverec/liverec/pkg/obs"
 	"github.com/liverec/liverec/pkg/segment"
+	"github.com/liverec/liverec/pkg/supervise"
 	"github.com/liverec/liverec/uploader"
 	"github.com/liverec/liverec/uploader/dest"
 )
@@ -203,17 +204,30 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 		d.ID, d.Required = b.ID, b.Required // an account with two targets has a second ID, which does not follow from its spec alone
 		all = append(all, d)
 	}
-	built := make([]uploader.Target, len(all))
+	built, err := h.build(ctx, all, known, now)
+	for i, t := range built {
+		h.targets = append(h.targets, uploader.Destination{Target: t, Required: all[i].Required})
+		h.dests = append(h.dests, all[i])
+	}
+	if err != nil || onlyKnown {
+		return err
+	}
+	return h.led.SetTargets(ctx, h.run)
+}
+
+// build builds targets and asks them, all at the same time. One of those that are to be had now which refuses is an
+// error; one that cannot be reached is weather. What was built is given back in any case, and is the caller's to close.
+func (h *house) build(ctx context.Context, all []dest.Dest, known, now map[segment.TargetID]bool) ([]uploader.Target, error) {
+	var built []uploader.Target
 	checks := make([]error, len(all))
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	for i, d := range all {
 		t, err := d.Build(ctx, dest.Env{Data: h.opt.data, Known: known[d.ID], Getenv: os.Getenv, Version: versionOf().Version, Sums: &h.sums, Log: h.log})
 		if err != nil {
-			return err
+			return built, err
 		}
-		built[i] = t
-		h.targets = append(h.targets, uploader.Destination{Target: t, Required: d.Required})
-		h.dests = append(h.dests, d)
+		built = append(built, t)
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, checkTime)
 			defer cancel()
@@ -226,7 +240,7 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 			continue
 		}
 		if kind := failure.KindOf(err); now[all[i].ID] && (kind == failure.NeedsHuman || kind == failure.Permanent) {
-			return fmt.Errorf("target refuses: %w", err)
+			return built, fmt.Errorf("target refuses: %w", err)
 		}
 		ev := h.log.Warn().Err(err).Str("target", string(all[i].ID))
 		if hint := failure.Hint(err); hint != "" {
@@ -234,8 +248,16 @@ func (h *house) furnish(ctx context.Context, ds []dest.Dest, onlyKnown bool) err
 		}
 		ev.Msg("target cannot be reached, its parts wait on the disk and it is tried again")
 	}
-	if onlyKnown {
-		return nil
+	return built, nil
+}
+
+// keepLogin looks after the login of a target that has one which wants to be renewed in time, until ctx ends.
+func (h *house) keepLogin(ctx context.Context, t uploader.Target) {
+	keeper, ok := t.(supervise.Service)
+	if !ok {
+		return
 	}
-	return h.led.SetTargets(ctx, h.run)
+	if err := supervise.Guard(ctx, keeper); err != nil && ctx.Err() == nil {
+		h.log.Error().Err(err).Str("target", string(t.ID())).Msg("the login is not looked after any more")
+	}
 }
