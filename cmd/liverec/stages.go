@@ -45,7 +45,7 @@ type stages struct {
 	st        pipeline.Stages
 	bucket    *limit.Bytes
 	fits      map[uploader.Target]fitted // what was made of each target
-	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
+	rest      *recorder.Rest             // ends what earlier runs of other rooms left; nil: nothing
 	pipe      *pipeline.Pipeline
 
 	mu      sync.Mutex // guards the cached picture
@@ -158,7 +158,7 @@ func (s *stages) fit(targets []uploader.Destination, dests []dest.Dest) (lanes [
 		f, ok := was[d.Target]
 		if !ok {
 			f.lane = wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
-			if f.submit, err = s.h.submitter(d.Target, dests[i]); err != nil {
+			if f.submit, err = s.h.submitter(d.Target, dests[i], s.title); err != nil {
 				s.fits = was
 				return nil, nil, nil, err
 			}
@@ -196,7 +196,7 @@ func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipe
 }
 
 // submitter makes the submissions of a target that has such; nil for a store.
-func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, error) {
+func (h *house) submitter(t uploader.Target, d dest.Dest, title func(segment.Room) (naming.Template, bool)) (control.Submitter, error) {
 	s := d.Submission
 	if s == nil {
 		return nil, nil
@@ -211,7 +211,7 @@ func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, er
 		return nil, fmt.Errorf("target %s has no account", d.ID)
 	}
 	cfg := submission.Config{
-		Target: d.ID, Account: user.Account, Refused: user.Refused, Title: h.opt.title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
+		Target: d.ID, Account: user.Account, Refused: user.Refused, Title: h.opt.title, TitleOf: title, TID: s.TID, Copyright: s.Copyright, Cover: s.Cover, Private: s.Private,
 		Parts: s.Parts, Release: submission.Release(s.Release), Continue: s.Lost == "continue", Log: h.log,
 	}
 	for _, x := range []struct {
@@ -227,6 +227,14 @@ func (h *house) submitter(t uploader.Target, d dest.Dest) (control.Submitter, er
 		}
 	}
 	return submission.New(cfg)
+}
+
+// title is the template of the submissions of a room, as it is now. False: nobody watches the room any more.
+func (s *stages) title(room segment.Room) (naming.Template, bool) {
+	if m := s.crew.find(string(room.ID)); m != nil {
+		return m.opt.title, true
+	}
+	return naming.Template{}, false
 }
 
 // remoteName is the folder of a broadcast on every target.

@@ -78,6 +78,9 @@ type Config struct {
 
 	// Templates; a zero one is empty text.
 	Title, Tag, Desc, Source, Dynamic naming.Template
+	// TitleOf is the title of the submissions of a room, asked at each edit: it may change while the broadcast goes on.
+	// False, and nil: Title.
+	TitleOf func(segment.Room) (naming.Template, bool)
 
 	TID       int
 	Copyright int    // 1 original, 2 reprint
@@ -386,8 +389,13 @@ func (j *job) texts(i int) texts {
 	s := j.list.Session
 	f := naming.Facts{Site: s.Room.Site, Room: s.Room.Name, Streamer: s.Streamer, Title: s.Title, At: s.Started.In(j.p.cfg.Zone)}
 	c := j.p.cfg
-	told := j.note.Told
-	t := texts{title: cmp.Or(told.Title, c.Title.Text(f)), desc: cmp.Or(told.Desc, c.Desc.Text(f)), source: clip(c.Source.Text(f), 200),
+	told, title := j.note.Told, c.Title
+	if c.TitleOf != nil {
+		if own, ok := c.TitleOf(s.Room); ok {
+			title = own
+		}
+	}
+	t := texts{title: cmp.Or(told.Title, title.Text(f)), desc: cmp.Or(told.Desc, c.Desc.Text(f)), source: clip(c.Source.Text(f), 200),
 		dynamic: clip(c.Dynamic.Text(f), 233), cover: told.Cover}
 	var tags []string
 	for w := range strings.FieldsFuncSeq(cmp.Or(told.Tag, c.Tag.Text(f)), func(r rune) bool { return r == ',' || r == '，' }) {

@@ -1004,6 +1004,31 @@ func TestEditWhileLive(t *testing.T) {
 	})
 }
 
+// A room has a title of its own, and another one while the broadcast goes on reaches the submission with its next edit.
+func TestTitleOfARoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		text := "{room}, first"
+		b := newBench(t, func(c *submission.Config) {
+			c.TitleOf = func(r segment.Room) (naming.Template, bool) { return template(t, text), r.ID == "r" }
+		})
+		b.start()
+		b.record()
+		b.carry(nil)
+		eventually(t, "the first part", 10*time.Minute, func() bool { return b.verified() == 1 })
+		if got := b.studio.Archives()[0].Title; got != "room, first" {
+			t.Errorf("title %q", got)
+		}
+		text = "{room}, second"
+		b.record()
+		b.carry(nil)
+		eventually(t, "the second part", 10*time.Minute, func() bool { return b.verified() == 2 })
+		if got := b.studio.Archives()[0].Title; got != "room, second" {
+			t.Errorf("title %q", got)
+		}
+		b.stop()
+	})
+}
+
 // Ask asks again about what was proven before, without changing anything.
 func TestAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
