@@ -168,18 +168,49 @@ func (t *Tools) version(ctx context.Context, p program, path string) {
 	if was {
 		return
 	}
-	out, _, err := t.run(ctx, path, "--version")
+	v, err := t.versionOf(ctx, p, path)
 	if err != nil || ctx.Err() != nil {
 		return
 	}
 	t.mu.Lock()
 	t.shown[path] = true
 	t.mu.Unlock()
-	v := naming.Line(strings.TrimPrefix(strings.TrimSpace(string(out[:min(len(out), 80)])), p.name+" "))
 	t.log.Info().Str("program", p.name).Str("version", v).Str("path", path).Msg("this program finds the stream in the page")
 	if why := outdated(p.name, v, time.Now()); why != "" {
 		t.log.Warn().Str("program", p.name).Str("version", v).Msg(why)
 	}
+}
+
+func (t *Tools) versionOf(ctx context.Context, p program, path string) (string, error) {
+	out, _, err := t.run(ctx, path, "--version")
+	return naming.Line(strings.TrimPrefix(strings.TrimSpace(string(out[:min(len(out), 80)])), p.name+" ")), err
+}
+
+// Installed is one of the two programs as it is found now.
+type Installed struct {
+	Name    string
+	Path    string // "": it is not installed
+	Version string
+	Wrong   string // what is known to be wrong with this version, or with asking for it; "": nothing
+}
+
+// Installed says which of the programs are there, each asked for its version.
+func (t *Tools) Installed(ctx context.Context) []Installed {
+	var out []Installed
+	for _, p := range [...]program{streamlink, ytdlp} {
+		i := Installed{Name: p.name}
+		path, err := t.look(p.name)
+		if err == nil {
+			i.Path = path
+			if i.Version, err = t.versionOf(ctx, p, path); err != nil {
+				i.Wrong = err.Error()
+			} else {
+				i.Wrong = outdated(p.name, i.Version, time.Now())
+			}
+		}
+		out = append(out, i)
+	}
+	return out
 }
 
 // outdated says what is wrong with a version, "" if nothing is known to be.
