@@ -40,7 +40,9 @@ func formOf(s web.Settings, pic *picture) form {
 func (f *form) known(pic *picture) {
 	var names []string
 	for _, n := range pic.names {
-		names = append(names, n)
+		if n != "" {
+			names = append(names, n)
+		}
 	}
 	slices.Sort(names)
 	f.Known = strings.Join(slices.Compact(names), ", ")

@@ -67,12 +67,11 @@ type needs struct{ Human, Weather []need }
 
 type card struct {
 	ID, Name, Title, URL string
-	Bitrate, Quality     string
+	Bitrate              string
 	Part, Length, Size   string
 	Away                 []bar
 	Gaps                 string
 	HasGaps              bool
-	Error                string
 	Spark                spark
 }
 
@@ -251,8 +250,11 @@ func (p *Pages) truthOf(l lang, pic *picture) truth {
 }
 
 func (p *Pages) cardOf(l lang, pic *picture, r *status.Room) card {
-	c := card{ID: mark("r", r.Room), Name: r.Room, Title: r.Title, URL: roomURL(r.Room), Quality: r.Quality, Error: r.Error,
+	c := card{ID: mark("r", r.Room), Name: r.Room, URL: roomURL(r.Room),
 		Bitrate: status.Rate(float64(r.Bitrate)), Gaps: l.gaps(r.Gaps, seconds(r.GapSeconds)), HasGaps: r.Gaps > 0}
+	if r.Title != r.Room { // a site that knows no titles says the name again
+		c.Title = r.Title
+	}
 	if r.Open != nil {
 		c.Part = fmt.Sprintf("P%04d", r.Open.Seq)
 		c.Length = l.span((time.Duration(r.Open.DurationMS) * time.Millisecond).Truncate(time.Second))

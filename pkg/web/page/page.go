@@ -53,11 +53,13 @@ var _ View = web.View(nil)
 
 // Config is what the pages need besides the rooms.
 type Config struct {
-	Zone    *time.Location   // times are shown in it; default time.Local
-	Locked  bool             // there is a password, and so a session that can be ended
-	Tokens  Tokens           // nil: the page of tokens does not exist
-	Version string           // of the program
-	Now     func() time.Time // default time.Now
+	Zone   *time.Location // times are shown in it; default time.Local
+	Locked bool           // there is a password, and so a session that can be ended
+	Tokens Tokens         // nil: the page of tokens does not exist
+	// TargetName is what the config file calls a status.Target.Target, "" if it has no name; nil: the rooms tell.
+	TargetName func(target string) string
+	Version    string           // of the program
+	Now        func() time.Time // default time.Now
 }
 
 // Pages is the http.Handler of all pages. See New.
@@ -207,6 +209,12 @@ func (p *Pages) take(ctx context.Context) (*picture, error) {
 	pic := &picture{status: st, rooms: rooms, config: p.view.Config(), names: map[string]string{}, at: p.cfg.Now(), n: 1}
 	if last := p.now.Load(); last != nil {
 		pic.n = last.n + 1
+	}
+	if p.cfg.TargetName != nil {
+		for _, t := range st.Targets {
+			pic.names[t.Target] = p.cfg.TargetName(t.Target)
+		}
+		return pic, nil
 	}
 	for _, r := range rooms {
 		if len(r.To) == len(r.Targets) {

@@ -49,7 +49,13 @@ type verbs struct {
 }
 
 func (p *Pages) headOf(l lang, pic *picture, st status.Room) roomHead {
-	h := roomHead{State: stateSay(l, st.State), Tone: stateTone(st.State), Title: st.Title, Error: st.Error}
+	h := roomHead{State: stateSay(l, st.State), Tone: stateTone(st.State)}
+	if st.Title != st.Room {
+		h.Title = st.Title
+	}
+	if st.State != status.OnAir { // of a live room it is the name of the host
+		h.Error = st.Error
+	}
 	if since := moment(st.Since); !since.IsZero() {
 		h.Since = l.t("room.for", l.about(max(pic.at.Sub(since), time.Minute)))
 	}
