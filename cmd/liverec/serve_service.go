@@ -100,7 +100,8 @@ func (s *service) prepare(ctx context.Context) error {
 	s.st.Opened = s.opened
 	s.crier = newCrier(s)
 	f := front{s}
-	if s.pages, err = pages.New(f, f, pages.Config{Zone: s.cfg.Zone, Locked: s.cfg.Web.PasswordFile != "", Tokens: s.h.led, Version: versionOf().Version}, s.h.log); err != nil {
+	if s.pages, err = pages.New(f, f, pages.Config{Zone: s.cfg.Zone, Locked: s.cfg.Web.PasswordFile != "", Tokens: s.h.led, TargetName: s.targetName,
+		Version: versionOf().Version}, s.h.log); err != nil {
 		return err
 	}
 	w := web.ServerConfig{Listen: s.cfg.Listen, PasswordFile: s.cfg.Web.PasswordFile, TLSCert: s.cfg.Web.TLSCert, TLSKey: s.cfg.Web.TLSKey, Version: versionOf().Version,

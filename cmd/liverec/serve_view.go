@@ -43,6 +43,18 @@ func (f front) Rooms(context.Context) ([]web.Room, error) {
 	return out, nil
 }
 
+// targetName is what the file calls a target; "" if it has none with that ID.
+func (s *service) targetName(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, n := range s.names {
+		if i < len(s.h.run) && string(s.h.run[i].ID) == id {
+			return n
+		}
+	}
+	return ""
+}
+
 // show is a room as it is shown. The address has no secret in it.
 func (s *service) show(st *seat) web.Room {
 	st.mu.Lock()
