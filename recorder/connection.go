@@ -408,7 +408,11 @@ func (l *link) push(p parcel, now time.Time, source *error) error {
 		return nil
 	}
 	had := *source
+	t.seg.lend(p.batch.Bytes())
 	err := fatal(t.rep.Push(p.batch), source)
+	if kerr := t.seg.keep(); err == nil {
+		err = kerr
+	}
 	l.q.done(p.batch)
 	if *source != nil && had == nil {
 		l.tell(*source) // what is still on its way is written

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"github.com/liverec/liverec/pkg/durable"
 	"github.com/liverec/liverec/pkg/media"
@@ -141,25 +143,107 @@ type ending struct {
 type output struct {
 	file *durable.File
 	buf  []byte
+	// slab is the memory that the frames of the moment lie in. What was lent from it is a part of what was gathered and
+	// not copied: keep ends that before the slab is given back.
+	slab   []byte
+	lent   []loan
+	debt   int // bytes in lent
+	pieces [][]byte
 }
+
+// loan is a piece that belongs in front of the byte at of an output's buffer.
+type loan struct {
+	at   int
+	data []byte
+}
+
+// What is lent is at least so long, and so much in the buffer is worth a write of its own rather than being copied.
+const (
+	lendFrom  = 2 << 10
+	writeFrom = writeBuffer / 2
+)
+
+// waits is how many bytes do.
+func (o *output) waits() int { return len(o.buf) + o.debt }
 
 // reserve makes room for n bytes that belong together, if they fit at all.
 func (o *output) reserve(n int) error {
-	if len(o.buf)+n > writeBuffer {
+	if o.waits()+n > writeBuffer {
 		return o.write()
 	}
 	return nil
 }
 
+// gather takes a piece of a frame. It stays where it is, if that is in the slab.
+func (o *output) gather(data []byte) {
+	if len(data) < lendFrom || !within(o.slab, data) {
+		o.buf = append(o.buf, data...)
+		return
+	}
+	o.lent = append(o.lent, loan{len(o.buf), data})
+	o.debt += len(data)
+}
+
+// within reports whether p lies in slab.
+func within(slab, p []byte) bool {
+	from, at := uintptr(unsafe.Pointer(unsafe.SliceData(slab))), uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	return at >= from && at+uintptr(len(p)) <= from+uintptr(len(slab))
+}
+
 // write hands the buffer to the system. After an error the file may end in a torn unit, and what the buffer held beyond
 // that is lost.
 func (o *output) write() error {
-	if len(o.buf) == 0 {
+	switch {
+	case o.waits() == 0:
+		return nil
+	case len(o.lent) == 0:
+		_, err := o.file.Write(o.buf)
+		o.buf = o.buf[:0]
+		return err
+	}
+	from := 0
+	for _, l := range o.lent {
+		o.pieces = append(o.pieces, o.buf[from:l.at], l.data)
+		from = l.at
+	}
+	o.pieces = append(o.pieces, o.buf[from:])
+	err := o.file.WriteAll(o.pieces)
+	clear(o.pieces)
+	o.pieces = o.pieces[:0]
+	o.drop()
+	return err
+}
+
+// keep makes what was gathered last longer than the slab: it is written, or copied if that is little.
+func (o *output) keep() error {
+	o.slab = nil
+	if len(o.lent) == 0 {
 		return nil
 	}
-	_, err := o.file.Write(o.buf)
+	if o.waits() >= writeFrom {
+		return o.write()
+	}
+	end := len(o.buf)
+	o.buf = slices.Grow(o.buf, o.debt)[:end+o.debt]
+	to := len(o.buf)
+	for _, l := range slices.Backward(o.lent) {
+		to -= copy(o.buf[to-(end-l.at):], o.buf[l.at:end])
+		to -= copy(o.buf[to-len(l.data):], l.data)
+		end = l.at
+	}
+	o.forgive()
+	return nil
+}
+
+// drop forgets all that was gathered.
+func (o *output) drop() {
 	o.buf = o.buf[:0]
-	return err
+	o.forgive()
+}
+
+func (o *output) forgive() {
+	clear(o.lent)
+	o.lent, o.debt = o.lent[:0], 0
 }
 
 // apply does to the file what its ending says. size is the file's before. Every step may be done again.

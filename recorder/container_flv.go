@@ -130,7 +130,7 @@ func (c *flvPart) tag(o *output, typ byte, ms int64, key bool, head, data []byte
 	o.buf = flv.AppendTagHeader(o.buf, typ, uint32(ms), size)
 	o.buf = append(o.buf, head...)
 	if flv.TagOverhead+size <= writeBuffer {
-		o.buf = append(o.buf, data...)
+		o.gather(data)
 		o.buf = flv.AppendTagTrailer(o.buf, size)
 		return nil
 	}

@@ -48,7 +48,7 @@ func (p *part) take(it *repair.Item) error {
 }
 
 // waiting reports whether there are frames that are not in the file yet.
-func (p *part) waiting() bool { return len(p.buf) > 0 || p.held() > 0 }
+func (p *part) waiting() bool { return p.waits() > 0 || p.held() > 0 }
 
 // save hands everything that was taken to the system. After an error the file may end in a torn unit, and what the
 // buffer held beyond that is lost.

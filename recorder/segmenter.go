@@ -59,6 +59,7 @@ type Segmenter struct {
 	begunHead int64
 	late      bool // the ledger was waited for, in vain
 	part      *part
+	slab      []byte        // see lend
 	lastSeq   uint32        // of the part before the open one
 	lastEnd   time.Duration // its duration
 	spare     []byte        // write buffer of the next part
@@ -165,6 +166,7 @@ func (s *Segmenter) Media(it *repair.Item) error {
 		}
 		s.found(it)
 	}
+	s.part.slab = s.slab
 	switch err := s.part.take(it); {
 	case errors.Is(err, errRefused):
 		s.refuse(it, err)
@@ -179,6 +181,22 @@ func (s *Segmenter) Media(it *repair.Item) error {
 		s.seen = it.At
 	}
 	s.recovered = false
+	return nil
+}
+
+// lend says that the frames which follow may lie in slab, and that keep is called before it is given back: until then
+// they need not be copied.
+func (s *Segmenter) lend(slab []byte) { s.slab = slab }
+
+// keep ends the loan.
+func (s *Segmenter) keep() error {
+	s.slab = nil
+	if s.part == nil {
+		return nil
+	}
+	if err := s.part.keep(); err != nil {
+		return s.fail(err)
+	}
 	return nil
 }
 
@@ -501,7 +519,7 @@ func (s *Segmenter) tick(now time.Time, rest bool) error {
 			return s.fail(err)
 		}
 	}
-	if (rest || now.Sub(p.patched) >= patchEvery) && p.file.Size()+int64(len(p.buf)) > p.patchedSize {
+	if (rest || now.Sub(p.patched) >= patchEvery) && p.file.Size()+int64(p.waits()) > p.patchedSize {
 		if err := p.save(); err != nil {
 			return s.fail(err)
 		}
@@ -556,7 +574,8 @@ func (s *Segmenter) discard() error {
 	s.part = nil
 	s.clerk.forget(p)
 	p.sealing.Store(true)
-	s.spare, p.buf = p.buf[:0], nil
+	p.drop()
+	s.spare, p.buf = p.buf, nil
 	p.file.Close() // nothing in it counts
 	s.next = p.seg.ID.Seq
 	s.void(p.seg, nil)
@@ -572,7 +591,8 @@ func (s *Segmenter) fail(cause error) error {
 	p.sealing.Store(true)
 	s.gops.broken()
 	s.lost = lost{wait: true, why: whyDisk}
-	s.spare, p.buf = p.buf[:0], nil
+	p.drop()
+	s.spare, p.buf = p.buf, nil
 	written, length := p.count, p.duration()
 	p.file.Close() // a new look at it follows
 	n := s.last

@@ -348,6 +348,7 @@ type File struct {
 	name string
 	hook Hook
 	size atomic.Int64
+	gatherer
 }
 
 func (f *File) at(op Op) error {
@@ -375,6 +376,20 @@ func (f *File) Write(p []byte) (int, error) {
 		return n, fmt.Errorf("write %s: %w", f.name, err)
 	}
 	return n, nil
+}
+
+// WriteAll appends pieces one behind the other, in as few calls of the system as that takes.
+func (f *File) WriteAll(pieces [][]byte) error {
+	if err := f.at(OpWrite); err != nil {
+		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	end := f.size.Load()
+	n, err := f.gather(pieces, end)
+	f.size.Store(end + n)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	return nil
 }
 
 // WriteAt writes over a place in the file.

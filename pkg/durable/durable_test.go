@@ -214,3 +214,50 @@ func TestReplacePrivate(t *testing.T) {
 		})
 	}
 }
+
+func TestWriteAllAppendsEveryPiece(t *testing.T) {
+	d := open(t, nil)
+	f, err := d.Create("pieces")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write([]byte("begin ")); err != nil {
+		t.Fatal(err)
+	}
+	var pieces [][]byte
+	want := "begin "
+	for i := range 2500 { // more than the system takes at once
+		s := strings.Repeat(string(rune('a'+i%26)), i%7)
+		pieces = append(pieces, []byte(s))
+		want += s
+	}
+	if err := f.WriteAll(pieces); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteAll([][]byte{nil, {}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(d.Abs("pieces")); err != nil || string(got) != want || f.Size() != int64(len(want)) {
+		t.Errorf("%d bytes, size %d, want %d: %v", len(got), f.Size(), len(want), err)
+	}
+}
+
+// The seam for faults stands in front of WriteAll as it does of Write.
+func TestWriteAllOnAFullDisk(t *testing.T) {
+	full := errors.New("full")
+	d := open(t, func(op durable.Op, name string) error {
+		if op == durable.OpWrite {
+			return full
+		}
+		return nil
+	})
+	f, err := d.Create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.WriteAll([][]byte{[]byte("a")}); !errors.Is(err, full) || f.Size() != 0 {
+		t.Errorf("%v, size %d", err, f.Size())
+	}
+}
