@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/liverec/liverec/e2e/rig"
 	"github.com/liverec/liverec/pkg/bilibili/bilitest"
 	"github.com/liverec/liverec/pkg/liveroom"
+	"github.com/liverec/liverec/pkg/media/probe"
 )
 
 // bilibiliStudio runs a stand-in for Bilibili with uploads and submissions, and one account whose cookie file lies in
@@ -213,6 +216,194 @@ func TestBilibiliTranscodeFails(t *testing.T) {
 	if len(rig.Files(t, filepath.Join(dir, "liverec-data", "media"))) != 1 {
 		t.Error("the media is not here any more")
 	}
+}
+
+// A part that went bad on the disk and whose transcode fails is repaired, sent again, and takes its place in the list;
+// then the part and the copy leave the disk. After five days the upload node says nothing any more: verify asks the
+// submission, and says so.
+func TestBilibiliRepairsWhatCannotBeTranscoded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	var first atomic.Pointer[[]byte]
+	studio.Turn(func(k *bilitest.Knobs) {
+		k.First, k.Second = 3*time.Second, 0
+		k.Transcode = func(p bilitest.Part) bilitest.Outcome {
+			if p.Name == "P0002.flv" && first.CompareAndSwap(nil, &p.Data) {
+				return bilitest.Outcome{Fail: 9}
+			}
+			return bilitest.Outcome{}
+		}
+	})
+	room, url := live(t, liveroom.Config{Duration: 28 * time.Second})
+	run := liverec(dir, "record", url, "--once", "--segment", "8s", "--keep", "0s", "--to", "bilibili:?cookies=cookies.json&interval=1s")
+	run.Env = world.Env()
+	p := run.Start(t)
+	var part string
+	rig.Until(t, 60*time.Second, "the second part grows", func() bool {
+		m, _ := filepath.Glob(filepath.Join(dir, "liverec-data", "media", "*", "P0002.flv.part"))
+		if len(m) == 1 {
+			if fi, err := os.Stat(m[0]); err == nil && fi.Size() > 100_000 {
+				part = m[0]
+			}
+		}
+		return part != ""
+	})
+	f, err := os.OpenFile(part, os.O_RDWR, 0) // a bad block
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, 700), 60_000); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	p.Ends(t, 120*time.Second, 0)
+	if room.Live() || first.Load() == nil {
+		t.Fatal("it ended before the room, or nothing failed")
+	}
+	said := p.Stderr.String()
+	if strings.Count(said, "part is repaired and sent again") != 1 || !strings.Contains(said, "as a repaired copy") {
+		t.Errorf("nothing was repaired: %s", said)
+	}
+	all := studio.Archives()
+	if len(all) != 1 || len(all[0].Files) < 3 {
+		t.Fatalf("%+v", all)
+	}
+	for i, part := range partsOf(all[0]) {
+		if part != fmt.Sprintf("P%d", i+1) {
+			t.Errorf("shows %v", partsOf(all[0]))
+			break
+		}
+	}
+	second := 0
+	for _, o := range studio.Objects() {
+		if o.Name != "P0002.flv" {
+			continue
+		}
+		if second++; o.File == all[0].Files[1] {
+			if bytes.Equal(o.Data, *first.Load()) {
+				t.Error("what failed is in the list")
+			}
+			copied := filepath.Join(dir, "copy.flv")
+			if err := os.WriteFile(copied, o.Data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := probe.CheckFile(copied); err != nil || len(r.Problems) > 0 {
+				t.Errorf("the copy is not sound: %v, %v", err, r.Problems)
+			}
+		}
+	}
+	if second != 2 {
+		t.Errorf("the part was sent %d times", second)
+	}
+	rig.Empty(t, filepath.Join(dir, "liverec-data"))
+
+	id := regexp.MustCompile(`"broadcast":"([^"]+)"`).FindStringSubmatch(said)
+	if id == nil {
+		t.Fatalf("no id of the broadcast: %s", said)
+	}
+	asked := func(args ...string) rig.Run {
+		r := liverec(dir, append([]string{"verify", id[1]}, args...)...)
+		r.Env = world.Env()
+		return r
+	}
+	asked().Start(t).Ends(t, 30*time.Second, 0)
+	world.Advance(6 * 24 * time.Hour)
+	v := asked().Start(t)
+	v.Ends(t, 30*time.Second, 0)
+	if out := v.Stdout.String(); strings.Count(out, "the upload node answers for five days only") != len(all[0].Files) {
+		t.Errorf("verify does not say whom it asked: %s", out)
+	}
+	studio.Force(all[0].AID, -100, "")
+	v = asked().Start(t)
+	v.Ends(t, 30*time.Second, 1)
+	if out := v.Stdout.String(); !strings.Contains(out, "does not show it") {
+		t.Errorf("verify believes in a deleted submission: %s", out)
+	}
+}
+
+// On a line of 200 kB/s with three failing chunks of ten, only what failed is sent again.
+func TestBilibiliFailingChunks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, _ := bilibiliStudio(t, dir)
+	studio.Turn(func(k *bilitest.Knobs) { k.Chunk = 256 << 10 })
+	const chunks = 14
+	for range 6 { // of ten calls the third, the sixth and the ninth or so
+		world.Fault("PUT upos-cs-upcdnbda2.bilivideo.com/*", bilitest.Fault{Skip: 2, Status: 502, Body: "<html>"})
+	}
+	for _, line := range []string{"bldsa", "tx"} {
+		world.Fault("POST upos-cs-upcdn"+line+".bilivideo.com/OK", bilitest.Fault{Status: 500, Times: -1}) // so that the first line is chosen
+	}
+	if err := os.WriteFile(filepath.Join(dir, "film.flv"), bilitest.TestPart(60, chunks<<18), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := liverec(dir, "upload", "film.flv", "--limit-rate", "1.6M", "--to", "bilibili:?cookies=cookies.json&interval=1s&release=listed")
+	run.Env = world.Env()
+	began := time.Now()
+	run.Start(t).Ends(t, 180*time.Second, 0)
+	sent := len(world.Requests("PUT upos-cs-upcdnbda2.bilivideo.com/*")) + len(world.Requests("PUT upos-cs-upcdntx.bilivideo.com/*")) +
+		len(world.Requests("PUT upos-cs-upcdnbldsa.bilivideo.com/*"))
+	t.Logf("%d chunks in %d calls, of which 6 failed, in %v", chunks, sent, time.Since(began).Round(time.Second))
+	if sent != chunks+6 {
+		t.Errorf("%d calls for %d chunks with 6 failures", sent, chunks)
+	}
+	objects := studio.Objects()
+	if len(objects) != 1 || len(objects[0].Data) != chunks<<18 || len(objects[0].Puts) != chunks {
+		t.Fatalf("%d objects", len(objects))
+	}
+	for n, times := range objects[0].Puts {
+		if times != 1 {
+			t.Errorf("chunk %d was stored %d times", n, times)
+		}
+	}
+}
+
+// Another title, tag and description at a restart reach the submission that goes on; two targets of one account are two
+// submissions; and the account that asks about rooms is renewed.
+func TestBilibiliEditsAtARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	world, studio, user := bilibiliStudio(t, dir)
+	world.WantsRenewal(365 * 24 * time.Hour) // at once
+	if err := os.WriteFile(filepath.Join(dir, "rooms.json"), world.CookieFile(user), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := world.AddUser("bob")
+	if err := os.WriteFile(filepath.Join(dir, "rooms.json"), world.CookieFile(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, url := live(t, liveroom.Config{Duration: 22 * time.Second})
+	record := func(title, tag string) *rig.Proc {
+		run := liverec(dir, "record", url, "--once", "--segment", "6s", "--title", title, "--bilibili-cookies", "rooms.json",
+			"--to", "bilibili:?cookies=cookies.json&interval=1s&release=listed&tag="+tag,
+			"--to", "bilibili:?cookies=cookies.json&interval=1s&release=listed&tid=17&private=1")
+		run.Env = world.Env()
+		return run.Start(t)
+	}
+	p := record("before", "one")
+	rig.Until(t, 60*time.Second, "both are submitted", func() bool { return len(studio.Archives()) == 2 })
+	p.Signal(syscall.SIGTERM)
+	p.Wait(t, 60*time.Second)
+	p = record("behind", "two,three")
+	p.Ends(t, 120*time.Second, 0)
+	all := studio.Archives()
+	if len(all) != 2 || all[0].Private == all[1].Private {
+		t.Fatalf("%+v", all)
+	}
+	for _, a := range all {
+		if a.Title != "behind" || len(a.Files) < 2 || !a.Private && a.Tag != "two,three" {
+			t.Errorf("%+v", a)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "rooms.json")); err != nil || !bytes.Contains(b, []byte(world.Secrets(other)[2])) {
+		t.Errorf("the account of the rooms was not renewed in its file: %v", err)
+	}
+	if n := len(world.Requests("POST passport.bilibili.com/x/passport-login/oauth2/refresh_token")); n < 2 {
+		t.Errorf("%d renewals of two accounts", n)
+	}
+	noSecretsOf(t, world, user, p)
+	noSecretsOf(t, world, other, p)
 }
 
 // A dead login is refused before anything is recorded, with the target and the cure, on one to three lines.
