@@ -171,3 +171,44 @@ func TestBilibiliProbe(t *testing.T) {
 		}
 	}
 }
+
+// A room written by its long number after a kill goes on with the broadcast that was begun under its short one.
+func TestBilibiliRoomIsOne(t *testing.T) {
+	t.Parallel()
+	world, live := bilibiliLive(t)
+	media, _ := serve(t, liveroom.Config{})
+	room := live.Add(bilitest.LiveRoom{ID: 1899237181, Short: 81, Title: "标题", Streamer: "某主播", Status: 1, Since: time.Now(), FLV: media})
+	media.Start(t.Context())
+	dir := t.TempDir()
+	start := func(url string) *rig.Proc {
+		run := liverec(dir, "record", url, "--once", "--segment", "1m")
+		run.Env = world.Env()
+		return run.Start(t)
+	}
+	p := start("https://live.bilibili.com/81")
+	rig.Until(t, 40*time.Second, "the room is being recorded", func() bool {
+		c := media.Connections()
+		return len(c) > 0 && len(c[0].Frames) > 150
+	})
+	p.Kill()
+	p = start("https://live.bilibili.com/1899237181")
+	rig.Until(t, 40*time.Second, "it goes on", func() bool {
+		c := media.Connections()
+		return len(c) > 1 && len(c[1].Frames) > 150
+	})
+	var st struct {
+		Rooms []struct{ Room, State, Quality, Title string }
+	}
+	rig.JSON(t, liverec(dir, "status", "--json"), 0, &st)
+	if len(st.Rooms) != 1 || st.Rooms[0].State != "live" || st.Rooms[0].Title != "标题" || st.Rooms[0].Quality != "high (超清), 640x360 H.264" {
+		t.Errorf("%+v", st)
+	}
+	live.Change(func() { room.Status = 0 })
+	media.End()
+	p.Ends(t, 40*time.Second, 0)
+	rec := rig.Read(t, filepath.Join(dir, "liverec-archive"))
+	if len(rec.Manifest.Parts) != 1 || rec.Manifest.Room != "https://live.bilibili.com/81" {
+		t.Errorf("%+v", rec.Manifest)
+	}
+	rec.Once(t, all(media, rec.Numbers[0]))
+}

@@ -64,6 +64,8 @@ type watched struct {
 	opt  roomOptions
 	// resolver makes that one. pressed says whether the disk runs short; nil: it never does.
 	resolver func(log zerolog.Logger, pressed func() bool) recorder.Resolver
+	// identify asks who the room is where it can be written in several ways; nil: there is one.
+	identify func(ctx context.Context, log zerolog.Logger) (segment.RoomID, error)
 }
 
 // findRoom finds the site of an address, or says which sites there are.
@@ -97,6 +99,7 @@ func runRecord(ctx context.Context, opt options, std streams, ds []dest.Dest, ro
 	if err := h.furnish(soft, ds, false); err != nil {
 		return h.leave(soft, err)
 	}
+	h.identify(soft, rooms)
 	keep := map[segment.RoomID]bool{}
 	for _, w := range rooms {
 		keep[w.room.ID] = true

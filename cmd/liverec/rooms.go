@@ -91,7 +91,7 @@ func (s *sites) find(raw string, opt roomOptions) (watched, error) {
 	if err != nil {
 		return watched{}, usagef("%v", err)
 	}
-	return watched{room, opt, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
+	return watched{room: room, opt: opt, resolver: func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
 		r, err := direct.New(direct.Config{URL: raw, Quality: opt.quality, Ads: opt.ads, Hosts: s.hosts, Pressed: pressed, Log: log})
 		if err != nil {
 			panic(fmt.Sprintf("an address that was checked cannot be used: %v", err)) // New refuses what Check refuses, nothing else
@@ -118,7 +118,9 @@ func (s *sites) findBilibili(raw string, opt roomOptions) (watched, error) {
 	if err := s.login(); err != nil {
 		return watched{}, err
 	}
-	return watched{room, opt, func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
+	return watched{room: room, opt: opt, identify: func(ctx context.Context, log zerolog.Logger) (segment.RoomID, error) {
+		return s.bilibili(log).Identify(ctx, raw)
+	}, resolver: func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
 		r, err := s.bilibili(log).Resolver(bilibili.Config{URL: raw, Quality: opt.quality, Codec: opt.sites.codec, Original: opt.sites.original,
 			Allow: opt.sites.allow, Ban: opt.sites.ban, Ads: opt.ads, Pressed: pressed, Log: log})
 		if err != nil {
@@ -126,6 +128,36 @@ func (s *sites) findBilibili(raw string, opt roomOptions) (watched, error) {
 		}
 		return r
 	}}, nil
+}
+
+// identifyFor is how long a start may wait to learn who its rooms are.
+const identifyFor = 8 * time.Second
+
+// identify gives each room the identity that all ways of writing it have, and brings what the ledger has under another
+// one together with it. Who cannot be asked about now is recorded under the name that was written; the next start joins
+// the two.
+func (h *house) identify(ctx context.Context, rooms []watched) {
+	ctx, cancel := context.WithTimeout(ctx, identifyFor)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range rooms {
+		w := &rooms[i]
+		if w.identify == nil {
+			continue
+		}
+		wg.Go(func() {
+			id, err := w.identify(ctx, h.log)
+			if err == nil && id != w.room.ID {
+				if err = h.led.SameRoom(ctx, w.room.ID, id); err == nil {
+					w.room.ID = id
+				}
+			}
+			if err != nil && ctx.Err() == nil {
+				h.log.Debug().Err(err).Str("room", w.room.Name).Msg("who the room is could not be asked, it goes by the name that was written")
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // login reads the cookie file, once.

@@ -195,6 +195,32 @@ func (l *Ledger) adopted(t *tx, files []segment.Segment) (*sessionRow, error) {
 	return nil, nil
 }
 
+// SameRoom says that two names are of one room: what is known of it under the first goes on under the second. url and
+// room_name of its sessions stay as they were written.
+func (l *Ledger) SameRoom(ctx context.Context, other, id segment.RoomID) error {
+	return l.record(ctx, "same", "room "+string(id), keeps, func(t *tx) error {
+		switch {
+		case other == "" || id == "":
+			return refuse("the room has no name")
+		case other == id:
+			return nil
+		}
+		if _, err := t.exec(`UPDATE sessions SET room = ?1, owner = ?3, epoch = ?4 WHERE room = ?2`, string(id), string(other), t.owner, t.epoch); err != nil {
+			return err
+		}
+		known, err := one(t, `SELECT 1 FROM rooms WHERE id = ?`, []any{string(id)}, new(int))
+		if err != nil {
+			return err
+		}
+		if known {
+			_, err = t.exec(`DELETE FROM rooms WHERE id = ?`, string(other))
+			return err
+		}
+		_, err = t.exec(`UPDATE rooms SET id = ?1, owner = ?3, epoch = ?4 WHERE id = ?2`, string(id), string(other), t.owner, t.epoch)
+		return err
+	})
+}
+
 // SetRoom keeps how a room is. It writes only when something changed; Since is the moment at which the state began
 // (zero: now, if the state is another than before).
 func (l *Ledger) SetRoom(ctx context.Context, r status.RoomState) error {

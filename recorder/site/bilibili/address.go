@@ -115,8 +115,8 @@ func clip(s string) string {
 	return s
 }
 
-// Check makes a room of an address, or says what is wrong with it and what would be right. It asks nobody, so a room that
-// is written by its short number and by its long one is two rooms: identity is what was written.
+// Check makes a room of an address, or says what is wrong with it and what would be right. It asks nobody, so its identity
+// is what was written; Site.Identify knows the one that all ways of writing it have.
 func Check(raw string) (segment.Room, error) {
 	a, err := parse(raw)
 	if err != nil {

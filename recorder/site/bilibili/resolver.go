@@ -61,6 +61,33 @@ type Site struct {
 	client *bilibili.Client
 	poller *Poller
 	hosts  *fetch.Hosts
+
+	mu     sync.Mutex
+	owners map[int64]owner // who records which room
+}
+
+// owner is the resolver that has a room for itself, as long as it goes on asking.
+type owner struct {
+	r  *Resolver
+	at time.Time
+}
+
+// let is how long after its last question a room is another resolver's to take.
+const let = 5 * time.Minute
+
+// claim takes a room for a resolver, or says how the one that has it wrote it.
+func (s *Site) claim(room int64, r *Resolver) (other string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if o := s.owners[room]; o.r != nil && o.r != r && o.r.addr != r.addr && now.Sub(o.at) < let {
+		return o.r.addr.url(), false
+	}
+	if s.owners == nil {
+		s.owners = map[int64]owner{}
+	}
+	s.owners[room] = owner{r, now}
+	return "", true
 }
 
 // NewSite asks nobody yet.
@@ -134,6 +161,20 @@ func (s *Site) Resolver(cfg Config) (*Resolver, error) {
 		odd: httpflv.NewOddities(cfg.Log)}, nil
 }
 
+// Identify asks which room an address leads to: written by its short number, by its long one or by a short link it is the
+// same.
+func (s *Site) Identify(ctx context.Context, raw string) (segment.RoomID, error) {
+	a, err := parse(raw)
+	if err != nil {
+		return "", err
+	}
+	r := &Resolver{site: s, addr: a}
+	if err := r.find(ctx); err != nil {
+		return "", err
+	}
+	return segment.RoomID(Name + ":" + address{number: r.room}.String()), nil
+}
+
 // Every is how often a room looks while nothing is on: 10 s.
 func (r *Resolver) Every() time.Duration { return every }
 
@@ -180,6 +221,9 @@ func (r *Resolver) resolve(ctx context.Context) (recorder.Live, error) {
 	}
 	if err := r.find(ctx); err != nil {
 		return recorder.Live{}, err
+	}
+	if other, ok := r.site.claim(r.room, r); !ok {
+		return recorder.Live{Presence: recorder.Blocked, Why: "it is the same room as " + other + ", which is recorded already"}, nil
 	}
 	age := stale
 	if time.Since(r.live) < lately {
@@ -570,6 +614,7 @@ func (r *Resolver) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		r.site.claim(r.room, r)
 		if about, err := r.site.poller.Ask(ctx, r.room, look/2); err == nil {
 			r.note(about)
 		}
