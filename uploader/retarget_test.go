@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/segment"
 	"github.com/liverec/liverec/uploader"
 	"github.com/liverec/liverec/uploader/targettest"
@@ -29,7 +30,7 @@ func TestRetarget(t *testing.T) {
 				check.note(d, ack)
 			}
 		}
-		first := a.Target(mem)
+		first := wrap.Stack(a.Target(mem), limit.NewBytes(0), time.Hour, nil) // as it is in the program: not even comparable
 		r := h.start(uploader.Config{}, first)
 		time.Sleep(10 * time.Second)
 		if len(a.Accepted()) == 0 || len(b.Accepted()) != 0 {
@@ -47,7 +48,7 @@ func TestRetarget(t *testing.T) {
 			t.Errorf("the new target got %d chunks, %d lanes", len(b.Accepted()), len(r.Stats()))
 		}
 		// The same store by another value, as after a change of its options: the lane begins anew where it was.
-		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true}}); err != nil {
+		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 1}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -56,7 +57,7 @@ func TestRetarget(t *testing.T) {
 		if len(b.Accepted()) != n {
 			t.Error("a target that is gone gets more")
 		}
-		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true}, {Target: b.Target(second), Required: true}}); err != nil {
+		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 2}, {Target: b.Target(second), Required: true}}); err != nil {
 			t.Fatal(err)
 		}
 		h.settle()

@@ -34,6 +34,8 @@ const (
 type Destination struct {
 	Target   Target
 	Required bool
+	// Version tells Retarget that a target with an ID that is known is another one all the same.
+	Version int
 }
 
 // Deps are the things that transport works with; all are handed in.
@@ -99,7 +101,7 @@ func (cfg Config) check(targets []Destination) error {
 }
 
 // Retarget puts other targets in the place of those of before, also while Run goes on. The lane of a target that stays
-// (the same value) notices nothing. One that is gone has its calls cut off, as by a hard stop; a lane of another target
+// (its ID, Version and Required) notices nothing. One that is gone has its calls cut off, as by a hard stop; a lane of another target
 // with its ID begins after it has ended. An error changes nothing.
 func (t *Transport) Retarget(targets []Destination) error {
 	if err := t.cfg.check(targets); err != nil {
@@ -132,9 +134,10 @@ type fleet struct {
 
 // ship is a lane that runs.
 type ship struct {
-	lane *lane
-	end  context.CancelFunc
-	done chan struct{} // closed when it has ended
+	lane    *lane
+	version int
+	end     context.CancelFunc
+	done    chan struct{} // closed when it has ended
 }
 
 // follow brings the lanes in line with the targets.
@@ -148,13 +151,14 @@ func (f *fleet) follow() []*lane {
 		id := d.Target.ID()
 		stay[id] = true
 		s := f.ships[id]
-		if s == nil || s.lane.target != d.Target || s.lane.required != d.Required {
+		if s == nil || s.version != d.Version || s.lane.required != d.Required {
 			var before chan struct{}
 			if s != nil {
 				s.end()
 				before = s.done
 			}
 			s = f.launch(newLane(f.t.cfg, deps, d, f.files, f.out), before)
+			s.version = d.Version
 			f.ships[id] = s
 		}
 		lanes = append(lanes, s.lane)
