@@ -25,8 +25,8 @@
 // # Memory of one room
 //
 // At most QueueBytes of slabs wait between reader and writer, one more is being filled and one is held by the loop;
-// a packet that does not fit into a slab travels alone. See MemoryPerRoom. An HLS source holds up to hlspull.MaxMemory
-// beside that, which MemoryPerRoom does not count.
+// a packet that does not fit into a slab travels alone. See MemoryPerRoom. An HLS source holds up to hlspull.Memory
+// beside that.
 //
 // # Invariant I2
 //

@@ -20,6 +20,13 @@ type Numbered interface {
 	Resume(place []byte)
 }
 
+// Spooler is a Source that may have to put a little of what it reads on the disk for a moment.
+type Spooler interface {
+	Source
+	// Spool names the folder for that. It is called once, before Run.
+	Spool(dir string)
+}
+
 // joiner makes one stream out of the connections of a session: a Repairer where the source cannot tell what is missing,
 // a Retimer where it can.
 type joiner interface {
@@ -54,6 +61,9 @@ func restoreJoiner(sink *Segmenter, s repair.State, tail []repair.TailTag) joine
 // its kind (FLV before, HLS now) goes on in a new part, with a clock that begins anew; what lies between cannot be told
 // by either, so the wall clock does.
 func (t *take) suit(src Source) {
+	if s, ok := src.(Spooler); ok {
+		s.Spool(t.c.deps.Dir.Path())
+	}
 	n, numbered := src.(Numbered)
 	r, was := t.rep.(*retime.Retimer)
 	if numbered != was {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/liverec/liverec/pkg/media/hls"
 	"github.com/liverec/liverec/recorder"
 	"github.com/liverec/liverec/recorder/hlspull/fetch"
 	"github.com/liverec/liverec/recorder/hlspull/plan"
@@ -19,10 +20,17 @@ import (
 
 // Limits.
 const (
-	// MaxMemory is the most that bodies of segments take in all.
+	// MaxMemory is the most that bodies of segments take in all, and MaxHeld one of them: what is larger lies in a file.
 	MaxMemory = 64 << 20
+	MaxHeld   = 32 << 20
 	// MaxSegment is the most that one segment may have.
-	MaxSegment = MaxMemory
+	MaxSegment = 256 << 20
+	// MaxSpool is the most that such files take: a segment, and what is made of it.
+	MaxSpool = 2*MaxSegment + MaxSegment/8
+	// Memory is what one Source holds at the most (I7): bodies of segments, one of them twice; and of each of two renditions a
+	// list as it came, as it was read and as it was planned, at 1.5 KiB for each of its segments; 16 sections as they
+	// came and as they were read. What lies in mapped files is not counted.
+	Memory = MaxMemory + MaxHeld + 2*(hls.MaxSize+hls.MaxSegments*3<<9) + 2*maxSections*MaxInit
 	// MaxInit is the most that an initialisation section may have.
 	MaxInit = 1 << 20
 	// MaxFetches is how many segments are fetched at once where the line is behind.
@@ -73,6 +81,7 @@ type Source struct {
 	cfg    Config
 	client *fetch.Client
 	place  *place
+	spool  string // folder for what is too large for memory
 	host   atomic.Pointer[string]
 	found  *found // what Open found
 }
@@ -96,6 +105,10 @@ func New(cfg Config) (*Source, error) {
 	s.host.Store(&u.Host)
 	return s, nil
 }
+
+// Spool says in which folder segments may lie for a moment that are too large for memory; if nobody does, in the system's
+// for temporary files. Call it before Run.
+func (s *Source) Spool(dir string) { s.spool = dir }
 
 // Host is where segments come from now: "host:port".
 func (s *Source) Host() string { return *s.host.Load() }

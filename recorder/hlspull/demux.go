@@ -3,8 +3,10 @@ package hlspull
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/codec"
@@ -21,14 +23,29 @@ type frame struct {
 	dts, pts   time.Duration
 	lasts      time.Duration // 0: not known
 	config     []byte        // not nil: the record that holds from here on
-	data       []byte        // in the body of its segment, or in the arena of its chunk
+	data       []byte        // in the body of its segment, or in the arena of its chunk:
+	block      *block        // that is what it lies in; nil: nobody's
 }
 
 // chunk is a segment taken apart.
 type chunk struct {
-	frames []frame // by DTS
-	broken error   // something of it could not be read
-	arena  []byte  // that frames are copied to; nil: they lie in the body
+	frames []frame  // by DTS
+	broken error    // something of it could not be read
+	blocks []*block // that frames lie in
+	memory *memory
+	cost   int // bytes of frames, where they are counted
+}
+
+// let gives back the memory of a chunk.
+func (c *chunk) let() {
+	for _, b := range c.blocks {
+		b.drop()
+	}
+	c.blocks = nil
+	if c.cost > 0 {
+		c.memory.charge(-c.cost)
+		c.cost = 0
+	}
 }
 
 // span is where the frames of one kind begin, and where the last of them ends. ok is false if there is none.
@@ -60,14 +77,16 @@ func ownSection(b []byte) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &section{raw: b, in: in}, nil
+	return &section{in: in}, nil
 }
 
 // opener takes the segments of one rendition apart, in order.
 type opener struct {
 	ts     *mpegts.Demuxer
 	packed *mpegts.Packed
-	arena  []byte // of chunk
+	memory *memory
+	block  *block // of arena
+	arena  []byte // of chunk: what does not stay as it came is written there
 	spare  *chunk // one that was sent, for its memory
 	chunk  *chunk
 	near   int64 // newest time stamp of a transport stream, 90 kHz, unwrapped
@@ -90,8 +109,8 @@ type entry struct {
 	nal      int
 }
 
-func newOpener() *opener {
-	o := &opener{}
+func newOpener(m *memory) *opener {
+	o := &opener{memory: m}
 	cfg := mpegts.DemuxerConfig{Unit: o.unit, Into: &o.arena}
 	o.ts, o.packed = mpegts.NewDemuxer(cfg), mpegts.NewPacked(cfg)
 	return o
@@ -108,15 +127,26 @@ func kindOf(video bool) int {
 var errNothing = errors.New("nothing in it can be recorded")
 
 // open takes one segment apart. broken says that it does not follow the one before. What is whole in a torn segment is
-// given out.
+// given out. The memory of the segment goes over to the chunk.
 func (o *opener) open(l *load, gap bool) *chunk {
-	c := &chunk{}
-	o.chunk, o.arena = c, nil
+	c := &chunk{memory: o.memory}
+	o.chunk = c
 	if s := o.spare; s != nil {
-		c.frames, o.arena, o.spare = s.frames, s.arena, nil
+		c.frames, o.spare = s.frames, nil
 	}
-	if l.kind != body.FMP4 && cap(o.arena) < len(l.plain) {
-		o.arena = make([]byte, 0, len(l.plain))
+	defer func() {
+		c.cost = cap(c.frames) * int(unsafe.Sizeof(frame{}))
+		o.memory.charge(c.cost)
+	}()
+	if l.kind == body.FMP4 {
+		if l.block != nil {
+			c.blocks = append(c.blocks, l.block)
+		}
+	} else {
+		defer l.block.drop()
+		if !o.room(len(l.plain)) {
+			return c
+		}
 	}
 	switch l.kind {
 	case body.TS:
@@ -144,8 +174,7 @@ func (o *opener) open(l *load, gap bool) *chunk {
 		o.fragments(l)
 	case body.Unknown:
 	}
-	c.arena = o.arena
-	o.chunk, o.arena = nil, nil
+	o.chunk, o.block, o.arena = nil, nil, nil
 	slices.SortStableFunc(c.frames, func(a, b frame) int {
 		switch {
 		case a.dts < b.dts:
@@ -163,10 +192,31 @@ func (o *opener) open(l *load, gap bool) *chunk {
 
 // done takes the memory of a chunk of which all was sent.
 func (o *opener) done(c *chunk) {
+	if cap(c.frames) > usualFrames {
+		return
+	}
 	clear(c.frames)
-	c.frames, c.arena = c.frames[:0], c.arena[:0]
+	c.frames = c.frames[:0]
 	o.spare = c
 }
+
+// room makes an arena for what n bytes become.
+func (o *opener) room(n int) bool {
+	b, err := o.memory.get(n+n/64, math.MaxInt)
+	if err != nil {
+		o.chunk.broken = err
+		return false
+	}
+	o.chunk.blocks = append(o.chunk.blocks, b)
+	o.block, o.arena = b, b.b[:0]
+	return true
+}
+
+// maxFrames is how many frames one segment may have: those of minutes. usualFrames is how many are kept room for.
+const maxFrames, usualFrames = 1 << 16, 1 << 12
+
+// errFrames says that a segment has more.
+var errFrames = fmt.Errorf("more than %d frames", maxFrames)
 
 func (c *chunk) note(_ int, err error) {
 	if c.broken == nil {
@@ -183,6 +233,9 @@ func (o *opener) unit(u *mpegts.Unit) error {
 	if len(u.Data) == 0 && u.Config == nil {
 		return nil
 	}
+	if len(o.chunk.frames) >= maxFrames {
+		return errFrames
+	}
 	o.near, o.known = u.DTS, true
 	data := u.Data
 	if !u.Video {
@@ -190,7 +243,7 @@ func (o *opener) unit(u *mpegts.Unit) error {
 		o.arena = append(o.arena, data...)
 		data = o.arena[at:len(o.arena):len(o.arena)]
 	}
-	f := frame{video: u.Video, key: u.Key, codec: u.Codec, dts: ticks90(u.DTS), pts: ticks90(u.PTS), config: u.Config, data: data}
+	f := frame{video: u.Video, key: u.Key, codec: u.Codec, dts: ticks90(u.DTS), pts: ticks90(u.PTS), config: u.Config, data: data, block: o.block}
 	if u.Rate > 0 {
 		f.lasts = time.Duration(u.Samples) * time.Second / time.Duration(u.Rate)
 	}
@@ -218,6 +271,9 @@ func (o *opener) fragments(l *load) {
 		}
 	}
 	for a, err := range o.mp4.Samples(l.plain) {
+		if err == nil && len(c.frames) >= maxFrames {
+			err = errFrames
+		}
 		if err != nil {
 			c.broken = err
 			return
@@ -241,8 +297,12 @@ func (o *opener) fragments(l *load) {
 		// The edit list holds the delay of B frames and of the encoder of the sound: without it the sound comes early.
 		dts := o.unwrap(k, a.DTS, t.Timescale) + t.Empty - t.Start
 		f := frame{video: video, key: !video, flagged: a.Key, codec: x.Codec, dts: scaled(dts, t.Timescale), lasts: scaled(a.Lasts, t.Timescale),
-			pts: scaled(dts+a.PTS-a.DTS, t.Timescale), config: config, data: a.Data}
+			pts: scaled(dts+a.PTS-a.DTS, t.Timescale), config: config, data: a.Data, block: l.block}
 		if s := o.entry[k].sets; s != nil {
+			if o.block == nil && !o.room(len(l.plain)) {
+				return
+			}
+			f.block = o.block
 			at := len(o.arena)
 			var p codec.Picture
 			o.arena, p = s.FromPrefixed(o.arena, a.Data, o.entry[k].nal)

@@ -28,12 +28,14 @@
 // things shorten that: its key cannot be had for keyPatience, the memory is full and later ones are about to be lost, or
 // Run is told to stop.
 //
-// Where it was decided otherwise than in the reference: segments are kept in memory only (MaxMemory in all), so one that
-// is larger than that is a gap, and a key that cannot be had is waited for only as long as memory and keyPatience allow.
+// Where it was decided otherwise than in the reference: what is fetched is kept in memory, so a key that cannot be had is
+// waited for only as long as memory and keyPatience allow.
 //
 // # Memory
 //
-// MaxMemory for bodies of segments, from the first byte to the receiver; of one segment of each rendition once more, to
-// which a transport stream is copied; a list of at most 8 MiB while it is read; 16 initialisation sections of at most
-// 1 MiB; one batch of 256 KiB that is being filled. The planner keeps three windows of names.
+// A segment lies in one piece of memory from its first byte until the receiver has given back the last batch: packets are
+// not copied into batches. A transport stream is taken apart into a second piece, after which the first one is free. All
+// pieces together are at most MaxMemory, those that are kept for the next segments included, and MaxHeld more while one is
+// taken apart. A segment larger than MaxHeld lies in a file without a name that is mapped into memory, one at a time and up
+// to MaxSegment: what of it is in memory is the system's affair. See Memory for all the rest.
 package hlspull

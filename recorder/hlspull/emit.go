@@ -3,6 +3,7 @@ package hlspull
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,6 @@ type item struct {
 	dup     bool          // it was handed on before
 	open    bool          // parts of a segment: its place is not behind it
 	end     bool          // nothing comes behind it
-	held    int
 	wait    time.Duration // how long it may wait for its sound
 }
 
@@ -128,7 +128,7 @@ func newEmitter(e *engine, out chan<- *media.Batch) *emitter {
 	m.pack = packer{out: out, count: e.count, hash: xxhash.New()}
 	m.place = place{Version: placeVersion, Edge: [2]time.Duration{-1, -1}}
 	for range e.tracks {
-		m.lanes = append(m.lanes, &lane{opener: newOpener()})
+		m.lanes = append(m.lanes, &lane{opener: newOpener(e.memory)})
 	}
 	if p := e.s.place; p != nil {
 		m.place = *p
@@ -203,11 +203,12 @@ func (m *emitter) take(it item) {
 		l.torn = l.torn || it.missing > 0
 	default:
 		o.chunk = l.opener.open(&it.load, l.torn || it.seg.Discontinuity)
-		o.load.raw, o.load.plain = nil, nil // what is needed of it the frames hold
+		o.load.block, o.load.raw, o.load.plain = nil, nil, nil // what is needed of it the chunk holds
 		l.torn = false
 		if b := o.chunk.broken; b != nil {
 			m.log.WithLevel(m.warned.level(b.Error())).Err(b).Uint64("msn", it.seg.Sequence).Msg("segment cannot be read to its end")
 			if len(o.chunk.frames) == 0 {
+				o.chunk.let()
 				o.chunk, o.missing, o.why = nil, it.seg.Duration, "unreadable: "+b.Error()
 				m.count.junk(it.load.read)
 				m.free(o)
@@ -266,10 +267,10 @@ func (m *emitter) passed(f *frame) bool {
 }
 
 func (m *emitter) free(o *opened) {
-	if o.held != 0 {
-		m.memory.want(-o.held, 0)
-		o.held = 0
-		m.ring()
+	o.load.block.drop()
+	o.load.block = nil
+	if o.chunk != nil {
+		o.chunk.let()
 	}
 }
 
@@ -613,7 +614,7 @@ func (m *emitter) join(o *opened, sound []frame) {
 		note = nil // dates beyond year 9999: it goes on without
 	}
 	s.Place = note
-	m.pack.add(media.Packet{Kind: media.Join, Seam: s, Exact: first, DTS: millis(first)}, nil)
+	m.pack.add(media.Packet{Kind: media.Join, Seam: s, Exact: first, DTS: millis(first)}, nil, nil)
 }
 
 // configs tells the records that a segment begins with before any of its frames, so that a part can begin with both.
@@ -645,7 +646,7 @@ func (m *emitter) config(f *frame) {
 	if f.video {
 		p.Kind = media.VideoConfig
 	}
-	m.pack.add(p, f.config)
+	m.pack.add(p, f.config, nil)
 }
 
 func (m *emitter) frame(f *frame) {
@@ -672,7 +673,7 @@ func (m *emitter) frame(f *frame) {
 	if f.video {
 		p.Kind = media.Video
 	}
-	m.pack.add(p, f.data)
+	m.pack.add(p, f.data, f.block)
 }
 
 // close sends what is left: a last Join, which says that all before it is whole.
@@ -687,7 +688,7 @@ func (m *emitter) close() {
 			if !m.final {
 				m.gone = gone{} // whoever goes on tries it again, and tells it then
 			}
-			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil)
+			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil, nil)
 		}
 	}
 	m.pack.flush()
@@ -703,30 +704,46 @@ func millis(d time.Duration) int64 {
 	return n
 }
 
-// packer fills batches.
+// packer fills batches: with what lies in the memory of segments, which the receiver gives back, and with copies of what
+// lies in files.
 type packer struct {
-	out   chan<- *media.Batch
-	count *tally
-	hash  *xxhash.Digest
-	b     *media.Batch
-	n     int // bytes of b that are used
-	at    time.Time
+	out    chan<- *media.Batch
+	count  *tally
+	hash   *xxhash.Digest
+	b      *media.Batch
+	slab   bool // b has room of its own
+	n      int  // bytes of b
+	blocks []*block
+	at     time.Time
 }
 
 // mostPackets is how many packets travel in one batch.
 const mostPackets = 512
 
-// add copies one packet's body into a batch.
-func (p *packer) add(k media.Packet, data []byte) {
-	if p.b != nil && (p.n+len(data) > len(p.b.Bytes()) || len(p.b.Packets) >= mostPackets) {
+// add adds one packet, whose body lies in a block; nil: it is nobody's.
+func (p *packer) add(k media.Packet, data []byte, in *block) {
+	slab := in != nil && in.file
+	if p.b != nil && (p.n+len(data) > max(media.SlabSize, len(p.b.Bytes())) || len(p.b.Packets) >= mostPackets || slab != p.slab && len(data) > 0) {
 		p.flush()
 	}
 	if p.b == nil {
-		p.b, p.n = media.Get(len(data)), 0
+		if p.slab = slab; slab {
+			p.b = media.Get(len(data))
+		} else {
+			p.b = media.Bare()
+		}
 	}
-	at := p.n
-	p.n += copy(p.b.Bytes()[at:], data)
-	k.Body = p.b.Bytes()[at:p.n:p.n]
+	k.Body = data
+	switch {
+	case p.slab:
+		at := p.n
+		k.Body = p.b.Bytes()[at : at+copy(p.b.Bytes()[at:], data)]
+		k.Body = k.Body[:len(k.Body):len(k.Body)]
+	case in != nil && (len(p.blocks) == 0 || p.blocks[len(p.blocks)-1] != in):
+		in.hold()
+		p.blocks = append(p.blocks, in)
+	}
+	p.n += len(data)
 	switch k.Kind {
 	case media.Video:
 		k.Sum = p.sum(9, data)
@@ -748,7 +765,16 @@ func (p *packer) flush() {
 		return
 	}
 	b := p.b
-	p.b = nil
+	if !p.slab {
+		blocks := slices.Clone(p.blocks)
+		b.Owe(p.n, func() {
+			for _, x := range blocks {
+				x.drop()
+			}
+		})
+	}
+	clear(p.blocks)
+	p.b, p.n, p.blocks = nil, 0, p.blocks[:0]
 	b.Count = p.count.take()
 	if b.At = p.at; b.At.IsZero() {
 		b.At = time.Now()

@@ -101,7 +101,7 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	defer s.Close()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	e := &engine{s: s, log: s.cfg.Log, count: &tally{}, memory: &memory{limit: MaxMemory}, ctx: inner, back: make(chan any)}
+	e := &engine{s: s, log: s.cfg.Log, count: &tally{}, memory: &memory{dir: s.spool}, ctx: inner, back: make(chan any)}
 	e.shared = newResources(s.client, e.count)
 	if s.found == nil {
 		f, err := s.resolve(ctx, s.cfg.URL)
@@ -120,6 +120,7 @@ func (s *Source) Run(ctx context.Context, out chan<- *media.Batch) error {
 	e.master, e.origins = s.found.master, s.found.origins
 	e.setup(time.Now())
 	e.emitter = newEmitter(e, out)
+	e.memory.bell = e.emitter.ring
 	var emitting sync.WaitGroup
 	emitting.Go(e.emitter.run)
 	whole := false
@@ -492,9 +493,11 @@ func (e *engine) last(r any) {
 	if r, ok := r.(loaded); ok {
 		e.running--
 		r.j.state = waiting
-		r.j.held += r.held
 		if r.err != nil {
 			e.count.partial(r.load.read - r.j.load.read)
+			if r.load.block != r.j.load.block {
+				r.load.block.drop()
+			}
 			return
 		}
 		r.j.load, r.j.state = r.load, ready
@@ -514,12 +517,17 @@ func (e *engine) stop() {
 			if j.load.raw != nil || j.load.plain != nil {
 				e.count.partial(j.load.read)
 			}
+			j.let()
 		}
 	}
 }
 
-// freed gives memory back.
-func (e *engine) freed(n int) { e.memory.want(-n, 0) }
+// let gives back what a job has in memory.
+func (j *job) let() {
+	j.load.block.drop()
+	j.best.block.drop()
+	j.load, j.best, j.copies = load{}, load{}, 0
+}
 
 // add makes a job of a new segment.
 func (t *track) add(s plan.Segment, r plan.Result, now time.Time) {
@@ -728,13 +736,10 @@ func (e *engine) fits() bool {
 func (e *engine) landed(r loaded, now time.Time) {
 	e.running--
 	j := r.j
-	j.held += r.held
-	cost := r.load.read - j.load.read
 	if r.err == nil {
-		e.trim(j, &r.load)
-		j.load, j.state, j.err, j.notThere = r.load, ready, nil, 0
+		j.best.block.drop()
+		j.load, j.best, j.state, j.err, j.notThere = r.load, load{}, ready, nil, 0
 		e.size += (int64(len(r.load.plain)) - e.size) / 4
-		j.best = nil
 		if r.t.n == 0 {
 			e.rate.media += j.seg.Duration
 			e.timed(j, now)
@@ -743,13 +748,15 @@ func (e *engine) landed(r loaded, now time.Time) {
 	}
 	if e.ctx.Err() != nil {
 		j.state = waiting
-		e.count.partial(cost)
+		e.count.partial(r.load.read - j.load.read)
+		if r.load.block != j.load.block {
+			r.load.block.drop()
+		}
 		return
 	}
 	j.state, j.err = waiting, r.err
 	if r.late { // the body is here
 		j.load = r.load
-		e.trim(j, &j.load)
 		if j.since.IsZero() {
 			j.since = now
 			e.log.WithLevel(e.warned.level(r.err.Error())).Err(r.err).Uint64("msn", j.seg.Sequence).Msg("segment cannot be opened yet")
@@ -767,26 +774,21 @@ func (e *engine) landed(r loaded, now time.Time) {
 		e.lose(j, r.err)
 		return
 	}
-	var whole []byte
-	if r.torn && !errors.Is(r.err, errTitle) && len(r.load.plain) > 0 {
-		whole = r.load.plain
-	}
-	if whole != nil && len(whole) >= len(j.best) {
-		if len(whole) == len(j.best) {
-			j.copies++
-		} else {
-			j.best, j.copies = whole, 1
-			j.load.kind = r.load.kind
-		}
-	}
-	e.count.junk(cost)
-	if whole == nil || &whole[0] != bestOf(j) {
-		e.freed(r.held)
-		j.held -= r.held
+	e.count.junk(r.load.read)
+	j.load = load{} // it is fetched anew
+	switch n := len(r.load.plain); {
+	case r.torn && !errors.Is(r.err, errTitle) && n > len(j.best.plain):
+		j.best.block.drop()
+		j.best, j.copies = r.load, 1
+	case r.torn && !errors.Is(r.err, errTitle) && n > 0 && n == len(j.best.plain):
+		j.copies++
+		fallthrough
+	default:
+		r.load.block.drop()
 	}
 	if j.copies >= 2 {
 		// the server has no other: what is whole of it is better than nothing
-		e.log.Warn().Uint64("msn", j.seg.Sequence).Int("bytes", len(j.best)).Msg("segment is torn at the source")
+		e.log.Warn().Uint64("msn", j.seg.Sequence).Int("bytes", len(j.best.plain)).Msg("segment is torn at the source")
 		e.useBest(j, now)
 		return
 	}
@@ -794,33 +796,17 @@ func (e *engine) landed(r loaded, now time.Time) {
 	e.trouble(r, now)
 }
 
-func bestOf(j *job) *byte {
-	if len(j.best) == 0 {
-		return nil
-	}
-	return &j.best[0]
-}
-
 // useBest takes the longest copy that came of a torn segment. It is opened as any other.
 func (e *engine) useBest(j *job, now time.Time) {
-	b := j.best
-	j.best, j.copies = nil, 0
-	j.load.plain, j.load.raw, j.load.read, j.load.torn = b, nil, 0, true // its bytes were counted as junk when it was torn
+	j.load.block.drop()
+	j.load, j.best, j.copies = j.best, load{}, 0
+	j.load.raw, j.load.read, j.load.torn = nil, 0, true // its bytes were counted as junk when it was torn
 	j.retry, j.err = now, nil
 	if j.load.at.IsZero() {
 		j.load.at = now
 	}
-	if len(b) == 0 {
+	if len(j.load.plain) == 0 {
 		e.lose(j, fetch.ErrShort)
-	}
-}
-
-// trim gives back memory that was taken and is not used any more.
-func (e *engine) trim(j *job, l *load) {
-	use := max(cap(l.raw), cap(l.plain))
-	if j.held > use {
-		e.freed(j.held - use)
-		j.held = use
 	}
 }
 
@@ -850,11 +836,13 @@ func (e *engine) trouble(r loaded, now time.Time) {
 	case place, errors.Is(r.err, errScheme), errors.Is(r.err, fetch.ErrTooLarge):
 		e.lose(j, r.err)
 		return
-	case errors.Is(r.err, errMemory):
+	case errors.Is(r.err, errMemory), errors.Is(r.err, errDisk):
 		j.tries--
 		j.notThere--
 		j.retry = now.Add(200 * time.Millisecond)
-		e.evict(r.t, j)
+		if errors.Is(r.err, errMemory) {
+			e.evict(r.t, j)
+		}
 		return
 	case errors.Is(r.err, fetch.ErrSlow):
 		e.calm = now.Add(10 * time.Second) // one after the other loses less
@@ -879,12 +867,12 @@ func (e *engine) evict(t *track, head *job) {
 	for _, t := range e.tracks {
 		for i := len(t.jobs) - 1; i > 0; i-- {
 			j := t.jobs[i]
-			if j.held == 0 || j.state == running {
+			if j.load.block == nil && j.best.block == nil || j.state == running {
 				continue
 			}
-			e.freed(j.held)
 			e.count.junk(j.load.read)
-			j.held, j.load, j.best, j.copies, j.state = 0, load{}, nil, 0, waiting
+			j.let()
+			j.state = waiting
 			if e.memory.now() < MaxMemory/2 {
 				return
 			}
@@ -900,8 +888,7 @@ func (e *engine) lose(j *job, err error) {
 	if j.load.raw != nil || j.load.plain != nil {
 		e.count.junk(j.load.read)
 	}
-	e.freed(j.held)
-	j.held, j.load, j.best = 0, load{}, nil
+	j.let()
 	j.state, j.lost, j.why = missing, true, reason(err)
 	if errors.Is(err, errGone) {
 		j.why = "not in the playlist any more when it was asked for"
@@ -944,7 +931,7 @@ func (e *engine) decide(t *track, now time.Time) {
 			e.wakeAt(end)
 			continue
 		}
-		if len(j.best) > 0 {
+		if len(j.best.plain) > 0 {
 			e.useBest(j, now)
 			j.deadline = now.Add(10 * time.Second) // for its section
 			continue
@@ -985,7 +972,7 @@ func (e *engine) handOn(t *track, now time.Time) bool {
 
 // item is what the emitter is given of a job.
 func (e *engine) item(t *track, j *job, now time.Time) item {
-	it := item{track: t.n, seg: j.seg, held: j.held, open: j.open, wait: max(t.watch.target, time.Second)}
+	it := item{track: t.n, seg: j.seg, open: j.open, wait: max(t.watch.target, time.Second)}
 	if j.state == missing {
 		if it.why = j.why; j.lost {
 			it.missing = j.seg.Duration

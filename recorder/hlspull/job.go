@@ -2,6 +2,7 @@ package hlspull
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -42,13 +43,13 @@ type job struct {
 	err      error     // the last one
 
 	load   load
-	best   []byte // the longest copy that was whole for HTTP and not in itself
-	copies int    // how many of that length came
-	held   int    // memory that is counted for it
+	best   load // the longest copy that was whole for HTTP and not in itself
+	copies int  // how many of that length came
 }
 
 // load is what a worker makes of a segment, step by step.
 type load struct {
+	block *block // what raw and plain lie in
 	raw   []byte // as it came
 	read  int64  // bytes of the network that it cost
 	plain []byte // decrypted and stripped
@@ -66,8 +67,7 @@ type loaded struct {
 	t    *track
 	j    *job
 	gen  int
-	load load
-	held int  // memory taken in this try
+	load load // if err is not nil, its block is that of the job's load, or new
 	torn bool // the body is whole for HTTP, and not in itself: load.plain has it
 	late bool // the body is here; its key or its section is not
 	err  error
@@ -94,16 +94,8 @@ func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit, shar
 // body fetches the bytes. sharers is how many transfers have the line between them.
 func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int, r *loaded) error {
 	total := max(10*time.Second, 3*seg.Duration)
-	room := func(n int) error {
-		if r.held+n > MaxSegment {
-			return fetch.ErrTooLarge
-		}
-		if !e.memory.want(n, limit) {
-			return errMemory
-		}
-		r.held += n
-		return nil
-	}
+	d := desk{m: e.memory, limit: limit}
+	defer d.clear()
 	urls := []string{seg.URL}
 	spans := []hls.ByteRange{seg.Range}
 	if seg.URL == "" && len(seg.Parts) > 0 { // the open segment of a stream that has ended: its parts are all there is
@@ -115,17 +107,18 @@ func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int,
 			urls, spans = append(urls, p.URL), append(spans, p.Range)
 		}
 	}
-	var all []byte
+	var bodies [][]byte
+	size := 0
 	for i, u := range urls {
 		if spans[i].Length > 0 && spans[i].Offset < 0 {
 			return fmt.Errorf("%w: its range goes on behind one that was never listed", errNoMedia)
 		}
-		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: total, Sharers: sharers, Room: room})
+		a, err := e.s.client.Get(ctx, fetch.Request{URL: u, Range: spans[i], Max: MaxSegment, Total: total, Sharers: sharers, Memory: &d})
 		r.load.read += a.Read
 		r.load.took += a.Took
 		r.load.host = a.Host()
 		if err != nil {
-			if i > 0 && len(all) > 0 {
+			if i > 0 {
 				break // some parts are better than none
 			}
 			return err
@@ -133,19 +126,24 @@ func (e *engine) body(ctx context.Context, seg plan.Segment, limit, sharers int,
 		if len(a.Body) == 0 {
 			return fmt.Errorf("%w nothing", errNoMedia)
 		}
-		if all == nil {
-			all = a.Body
-		} else {
-			if err := room(len(a.Body)); err != nil {
-				return err
-			}
-			all = append(all, a.Body...)
-		}
+		bodies = append(bodies, a.Body)
+		size += len(a.Body)
 	}
-	if len(all) == 0 {
+	if size == 0 {
 		return fmt.Errorf("%w nothing", errNoMedia)
 	}
-	r.load.raw, r.load.at = all, time.Now()
+	all := bodies[0]
+	if len(bodies) > 1 {
+		room, err := d.Get(size)
+		if err != nil {
+			return err
+		}
+		all = room[:0]
+		for _, b := range bodies {
+			all = append(all, b...)
+		}
+	}
+	r.load.raw, r.load.block, r.load.at = all, d.keep(all), time.Now()
 	return nil
 }
 
@@ -205,8 +203,29 @@ func (e *engine) open(ctx context.Context, seg plan.Segment, l *load) (torn, lat
 			return false, false, errors.New("it has no initialisation section")
 		}
 	}
-	l.sum = xxhash.Sum64(l.plain)
+	l.sum = fingerprint(l.plain)
 	return false, false, nil
+}
+
+// fingerprint tells segments apart without reading all of them: by their length, both ends, where their clocks are, and a
+// piece out of each hundredth of what is between.
+func fingerprint(b []byte) uint64 {
+	const end, piece, pieces = 32 << 10, 256, 100
+	var h xxhash.Digest
+	h.Reset()
+	var length [8]byte
+	binary.LittleEndian.PutUint64(length[:], uint64(len(b)))
+	_, _ = h.Write(length[:]) // a hash refuses nothing
+	if len(b) <= 2*end+piece*pieces {
+		_, _ = h.Write(b)
+		return h.Sum64()
+	}
+	_, _ = h.Write(b[:end])
+	for i, step := end, (len(b)-2*end)/pieces; i+piece <= len(b)-end; i += step {
+		_, _ = h.Write(b[i : i+piece])
+	}
+	_, _ = h.Write(b[len(b)-end:])
+	return h.Sum64()
 }
 
 // vectorsOf are the initialisation vectors to try: the one that is said; if none is, the number and its neighbours.

@@ -233,11 +233,12 @@ func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.status = 302
 		r.header.Set("Location", r.to)
 	}
-	length := len(r.body)
-	if r.length > 0 {
-		length = r.length
+	length, announced := len(r.body), len(r.body)
+	if r.length != 0 {
+		announced = r.length
+		length = max(announced, 0)
 	}
-	return &http.Response{StatusCode: r.status, Header: r.header, Request: req, ContentLength: int64(length), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	return &http.Response{StatusCode: r.status, Header: r.header, Request: req, ContentLength: int64(announced), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: &stream{ctx: req.Context(), b: r.body, rate: r.rate, cut: r.cut, length: length, line: r.line, begun: o.begun}}, nil
 }
 

@@ -45,32 +45,6 @@ func (t *tally) take() media.Count {
 	return c
 }
 
-// memory is what bodies of segments take.
-type memory struct {
-	mu    sync.Mutex
-	used  int
-	limit int
-}
-
-// errMemory says that there is no room for a segment now.
-var errMemory = errors.New("no memory for another segment")
-
-func (m *memory) want(n, limit int) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n > 0 && m.used+n > limit {
-		return false
-	}
-	m.used += n
-	return true
-}
-
-func (m *memory) now() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.used
-}
-
 // resources are what segments need and share: keys and initialisation sections. They are safe for concurrent use; one
 // that is asked for by several is asked once.
 type resources struct {

@@ -239,7 +239,7 @@ func TestMemory(t *testing.T) {
 					runtime.GC()
 					var m runtime.MemStats
 					runtime.ReadMemStats(&m)
-					if held := int64(m.HeapAlloc) - int64(len(pad)); held > hlspull.MaxMemory+40<<20 {
+					if held := int64(m.HeapAlloc) - int64(len(pad)); held > hlspull.MaxMemory+hlspull.MaxHeld {
 						t.Errorf("%d MiB of heap", held>>20)
 					}
 				}()

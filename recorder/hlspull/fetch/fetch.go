@@ -31,6 +31,8 @@ const (
 	// maxWait is the longest Retry-After that is honoured.
 	maxWait     = 10 * time.Second
 	firstBuffer = 64 << 10
+	// maxUnzipped is the most that is decompressed: no segment is so much larger than it has to be.
+	maxUnzipped = 32 << 20
 	// unknownShare is the share of a transfer whose length is not known.
 	unknownShare = 256 << 10
 )
@@ -105,8 +107,15 @@ type Request struct {
 	Sharers int
 	// Tag and Since make it conditional: ETag and Last-Modified of the copy that is here.
 	Tag, Since string
-	// Room is asked for each n bytes of memory more; an error of it ends the reading and is returned. nil: there is room.
-	Room func(n int) error
+	Memory     Memory // nil: new memory each time
+}
+
+// Memory is where bodies come to lie.
+type Memory interface {
+	// Get gives at least n bytes; an error of it ends the reading and is returned.
+	Get(n int) ([]byte, error)
+	// Put takes back what Get gave and nobody uses any more. What an Answer lies in is never put back.
+	Put(b []byte)
 }
 
 // Answer is what came. Of a broken one Body is what came before it broke.
@@ -222,7 +231,7 @@ func (c *Client) Get(ctx context.Context, r Request) (Answer, error) {
 	started := time.Now()
 	stalled := time.AfterFunc(Stall, func() { cancel(fmt.Errorf("%w: %v inside the body", ErrSilent, Stall)) })
 	defer stalled.Stop()
-	b := &body{r: res.Body, want: res.ContentLength, max: r.Max + skip, room: r.Room, alive: func(n int64) {
+	b := &body{r: res.Body, want: res.ContentLength, max: r.Max + skip, mem: r.Memory, alive: func(n int64) {
 		stalled.Reset(Stall)
 		came.Store(n)
 	}}
@@ -249,9 +258,12 @@ func (c *Client) Get(ctx context.Context, r Request) (Answer, error) {
 		a.Body = a.Body[skip : skip+take]
 	}
 	if bytes.HasPrefix(a.Body, []byte{0x1f, 0x8b}) {
-		plain, err := unzip(a.Body, r.Max, r.Room)
+		plain, err := unzip(a.Body, min(r.Max, maxUnzipped), r.Memory)
 		if err != nil {
 			return a, err
+		}
+		if r.Memory != nil {
+			r.Memory.Put(b.buf)
 		}
 		a.Body = plain
 	}
@@ -348,7 +360,7 @@ type body struct {
 	want   int64 // length that was announced, -1: none was
 	enough int64 // 0: to the end
 	max    int64
-	room   func(int) error
+	mem    Memory
 	alive  func(n int64) // n bytes are here
 	buf    []byte
 	n      int64
@@ -419,24 +431,30 @@ func (b *body) read() error {
 }
 
 func (b *body) grow(n int) error {
-	if b.room != nil {
-		if err := b.room(n - cap(b.buf)); err != nil {
+	var next []byte
+	if b.mem == nil {
+		next = make([]byte, n)
+	} else {
+		var err error
+		if next, err = b.mem.Get(n); err != nil {
 			return err
 		}
 	}
-	next := make([]byte, len(b.buf), n)
-	copy(next, b.buf)
+	next = next[:copy(next, b.buf)]
+	if b.mem != nil && b.buf != nil {
+		b.mem.Put(b.buf)
+	}
 	b.buf = next
 	return nil
 }
 
 // unzip decompresses what was compressed without being asked for, to at most limit bytes.
-func unzip(b []byte, limit int64, room func(int) error) ([]byte, error) {
+func unzip(b []byte, limit int64, mem Memory) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	out := &body{r: z, want: -1, max: limit, alive: func(int64) {}, room: room}
+	out := &body{r: z, want: -1, max: limit, alive: func(int64) {}, mem: mem}
 	if err := out.read(); err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}

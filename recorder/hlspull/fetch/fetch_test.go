@@ -227,7 +227,7 @@ func TestBodies(t *testing.T) {
 			return answer(r, 206, "cd", "Content-Range", "bytes 2-3/9")
 		}, fetch.Request{Max: 5, Range: hls.ByteRange{Length: 3, Offset: 2}}, "", fetch.ErrShort},
 		{"no room", func(r *http.Request) *http.Response { return answer(r, 200, strings.Repeat("x", 2000)) },
-			fetch.Request{Max: 5000, Room: func(int) error { return os.ErrExist }}, "", os.ErrExist},
+			fetch.Request{Max: 5000, Memory: full{}}, "", os.ErrExist},
 	} {
 		c.r.URL = "http://a.example/x"
 		a, err := client(t, "http://a.example/", func(r *http.Request) (*http.Response, error) { return c.answer(r), nil }).Get(t.Context(), c.r)
@@ -242,6 +242,12 @@ func TestBodies(t *testing.T) {
 		}
 	}
 }
+
+// full is memory that has no room.
+type full struct{}
+
+func (full) Get(int) ([]byte, error) { return nil, os.ErrExist }
+func (full) Put([]byte)              {}
 
 func TestConditional(t *testing.T) {
 	cl := client(t, "http://a.example/", func(r *http.Request) (*http.Response, error) {

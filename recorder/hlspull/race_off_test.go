@@ -1,0 +1,5 @@
+//go:build !race
+
+package hlspull_test
+
+const raceDetector = false
