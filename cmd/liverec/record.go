@@ -24,8 +24,9 @@ const defaultTarget = "file:./liverec-archive"
 const (
 	// keepSubmitted is how long a part stays on the disk after a submission has shown it, unless somebody says otherwise.
 	keepSubmitted = 24 * time.Hour
-	// longestSubmitted is the longest part that Bilibili transcodes.
+	// longestSubmitted is the longest part that Bilibili transcodes, largestSubmitted the largest that it takes from us.
 	longestSubmitted = 10 * time.Hour
+	largestSubmitted = 29 << 30
 )
 
 func record(c *cli.Context, std streams) error {
@@ -51,8 +52,8 @@ func record(c *cli.Context, std streams) error {
 		if !opt.keepSet {
 			opt.keep = keepSubmitted
 		}
-		if opt.segment > longestSubmitted {
-			return usagef("--segment: Bilibili takes parts of at most %v; right would be 1h", longestSubmitted)
+		if err := submittable(opt.segment, opt.maxSize); err != nil {
+			return err
 		}
 	}
 	return runRecord(c.Context, opt, std, ds, []watched{watch}, nil)

@@ -21,6 +21,17 @@ import (
 	"github.com/liverec/liverec/uploader/dest"
 )
 
+// submittable refuses parts that Bilibili does not take or cannot transcode, before the first one exists.
+func submittable(segment time.Duration, maxSize int64) error {
+	switch {
+	case segment > longestSubmitted:
+		return usagef("--segment: Bilibili takes parts of at most %v; right would be 1h", longestSubmitted)
+	case maxSize > largestSubmitted:
+		return usagef("--max-size: Bilibili takes parts of at most %dGiB; right would be 4GiB", largestSubmitted>>30)
+	}
+	return nil
+}
+
 // mend makes a repaired copy of a part for a target that could do nothing with the part itself: the control.Mender of a
 // run. It lies beside the part, one for each target.
 func (h *house) mend(ctx context.Context, t segment.TargetID, s segment.Segment) (segment.Copy, error) {
