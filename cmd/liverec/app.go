@@ -128,6 +128,7 @@ func newApp(std streams) *cli.App {
 	add("repair", "FILE...", "write a sound copy of a broken recording beside it: FLV, MP4, MPEG-TS", repairFlags(), repairFiles)
 	add("login", "bilibili", "log in by a QR code; writes the cookie file", loginFlags(), login)
 	add("orphans", "", "files below the data folder that the ledger does not know", []cli.Flag{jsonFlag()}, orphans)
+	add("doctor", "[ROOM-URL]", "look at cookies, hosts, disk, clock, permissions and programs, and say what to do", doctorFlags(), doctor)
 	add("version", "", "version, commit, Go version", []cli.Flag{jsonFlag()}, version)
 	return app
 }

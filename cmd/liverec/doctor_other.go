@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// inotify is a matter of Linux.
+func inotify() string { return "" }
