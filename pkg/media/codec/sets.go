@@ -274,8 +274,11 @@ func (s *Sets) rewrite(dst, au []byte, p *Picture) []byte {
 		case slice:
 			p.Slices++
 		case parameters:
-			if s.same(nal) {
-				continue // the usual case, without a look inside
+			if s.same(nal) { // the usual case, without a look inside
+				if len(s.found) > 0 {
+					s.forget(nal)
+				}
+				continue
 			}
 			if kind, id := s.identify(nal); kind != noSet && len(nal) <= math.MaxUint16 {
 				s.found = put(s.found, set{kind, id, nal})
@@ -313,13 +316,33 @@ func (s *Sets) rewrite(dst, au []byte, p *Picture) []byte {
 		case redundant:
 			continue
 		case parameters:
-			if s.same(nal) {
+			if s.same(nal) || s.outdone(nal) {
 				continue
 			}
 		}
 		dst = appendNAL(dst, nal)
 	}
 	return dst
+}
+
+// forget takes out of found what a later set of the same access unit has taken the place of.
+func (s *Sets) forget(nal []byte) {
+	kind, id := s.identify(nal)
+	s.found = slices.DeleteFunc(s.found, func(f set) bool { return f.kind == kind && f.id == id })
+}
+
+// outdone reports whether another set of the same name comes later in the access unit, so that this one counts for nothing.
+func (s *Sets) outdone(nal []byte) bool {
+	kind, id := s.identify(nal)
+	if kind == noSet || len(nal) > math.MaxUint16 {
+		return false
+	}
+	for _, f := range s.found {
+		if f.kind == kind && f.id == id {
+			return !bytes.Equal(f.nal, nal)
+		}
+	}
+	return true
 }
 
 func appendNAL(dst, nal []byte) []byte {
