@@ -23,7 +23,7 @@
 //
 // Web and app are two ways into the same submissions, with a pace of their own each. A refusal of one way that says
 // nothing about the submission (bilibili.OtherWay) has the other one tried at once, if the cookie file holds a token; only
-// when both refuse is it waited. The way that went through last is tried first.
+// when both refuse is it waited. The way that was not refused last is tried first.
 //
 // The attempt to make a submission is on record before it is made (K9). When its answer is lost, the account's list is
 // asked for the file name until it shows it; only after patience has ended without is another attempt made, with the same
@@ -121,7 +121,7 @@ type Publisher struct {
 	deadErr error
 	deadAt  time.Time
 	covers  map[string]string // the addresses that cover files got
-	app     bool              // the app's way went through last
+	app     bool              // the app's way comes first
 }
 
 var _ control.Submitter = (*Publisher)(nil)
@@ -592,7 +592,7 @@ func (j *job) write(ctx context.Context, what string, payload map[string]any, ou
 		app = !app
 		err = j.send(ctx, what, app, payload, out)
 	}
-	if err == nil {
+	if !bilibili.OtherWay(err) { // it may have been asked too soon after the first: next time it is the first
 		j.p.mu.Lock()
 		j.p.app = app
 		j.p.mu.Unlock()

@@ -817,6 +817,9 @@ func TestOtherWay(t *testing.T) {
 						b.do(os.WriteFile(b.cookies, []byte(cookieHeader(t, b.server.CookieFile(b.user))), 0o600))
 					}
 					b.studio.Turn(func(k *bilitest.Knobs) { k.WebAdd, k.WebEdit = code, code })
+					if code == 21566 && token { // the second call comes too soon behind the first
+						b.server.Fault("POST member.bilibili.com/x/vu/app/add", bilitest.Fault{Code: 21070})
+					}
 					b.start()
 					b.record()
 					b.carry(nil)
@@ -832,7 +835,7 @@ func TestOtherWay(t *testing.T) {
 					b.carry(nil)
 					b.leave()
 					eventually(t, "complete", time.Hour, b.complete)
-					if made := b.check(); made != 1 || len(b.told) != 0 {
+					if made := b.check(); made != 1 || len(b.told) != 0 && code != 21566 {
 						t.Errorf("%d submissions, told %+v", made, b.told)
 					}
 					if n := len(b.server.Requests("POST member.bilibili.com/x/vu/web/*")); n != 1 {
