@@ -22,6 +22,9 @@ need gcc gcc
 need setpriv util-linux
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+if [ "$(id -u)" = 0 ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
+	missing+=(python3-venv)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
 	mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -46,3 +49,17 @@ tool() { # name package
 }
 tool versitygw github.com/versity/versitygw/cmd/versitygw
 tool lalserver github.com/q191201771/lal/app/lalserver
+
+# The client that fuzzes the API comes from PyPI into a folder of its own. Where Python or PyPI is not there, its test is
+# skipped.
+schemathesis=4.32.5
+venv=$TOOLS/../venv
+if [ "$(cat "$venv/pin" 2>/dev/null)" != "$schemathesis" ]; then
+	echo "installing schemathesis $schemathesis"
+	if python3 -m venv --clear "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$schemathesis"; then
+		ln -sf "$(cd "$venv" && pwd)/bin/schemathesis" "$TOOLS/schemathesis"
+		printf '%s' "$schemathesis" >"$venv/pin"
+	else
+		echo "schemathesis is not to be had; TestSchemathesis will be skipped" >&2
+	fi
+fi

@@ -22,7 +22,7 @@ type Input struct {
 }
 
 const (
-	maxWhys  = 20 // reasons of one room; those beyond, by the alphabet, count as "other"
+	maxWhys  = 32 // reasons of one room; those beyond, by the alphabet, count as "other"
 	maxLabel = 120
 )
 
