@@ -43,6 +43,9 @@ func (b *Bytes) Set(bitsPerSecond float64) {
 	b.lim.SetLimit(rate.Limit(bitsPerSecond / 8))
 }
 
+// Off reports whether there is no limit at the moment.
+func (b *Bytes) Off() bool { return b.off.Load() }
+
 // Wait returns when n bytes may pass, or with the error of ctx.
 func (b *Bytes) Wait(ctx context.Context, n int) error {
 	for n > 0 && !b.off.Load() {
