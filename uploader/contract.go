@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/liverec/liverec/pkg/segment"
@@ -65,6 +66,14 @@ type Upload interface {
 	// Commit completes the object from acks without a hole, in order of Index. o now has its final Size and SHA256.
 	Commit(ctx context.Context, o segment.Object, acks []segment.Ack) (segment.Receipt, error)
 	Abort(ctx context.Context) error
+}
+
+// FileBody is a body of Upload.Put that lies in a file as it is, so that the system can move it without handing it to us.
+type FileBody interface {
+	io.ReadSeeker
+	// Move has send move the next bytes of the body, at most most of them: n bytes of f from off on. send may move fewer
+	// and says how many. The bytes count as read. io.EOF: there are none left. errors.ErrUnsupported: not now, Read works.
+	Move(most int, send func(f *os.File, off int64, n int) (int, error)) (int, error)
 }
 
 // Journal is all that transport may tell the ledger: what was sent and proven. It cannot reclaim and cannot reorder.

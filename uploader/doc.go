@@ -26,6 +26,7 @@
 //
 // # Memory
 //
-// A worker owns no buffer: its body is a section of the local file, read by whoever sends it. A lane costs its
+// A worker owns no buffer: its body is a section of the local file, read by whoever sends it, or moved by the system
+// (FileBody) where nothing has to look at the bytes. A lane costs its
 // deliveries that are not yet verified, about 1 KiB each and 64 bytes for each acknowledged chunk.
 package uploader

@@ -140,6 +140,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type source struct {
 	moved func(n int)
 
+	file io.ReaderAt
+	from int64 // of the chunk in it
+
 	mu   sync.Mutex
 	r    *io.SectionReader
 	pos  int64
@@ -149,7 +152,7 @@ type source struct {
 }
 
 func newSource(f io.ReaderAt, c segment.Chunk, moved func(int)) *source {
-	return &source{r: io.NewSectionReader(f, c.Offset, c.Length), moved: moved, good: true}
+	return &source{file: f, from: c.Offset, r: io.NewSectionReader(f, c.Offset, c.Length), moved: moved, good: true}
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -169,6 +172,36 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	if n > 0 {
 		s.moved(n)
+	}
+	return n, err
+}
+
+// Move implements FileBody. What is moved is not seen here: its sum is not known, the target's word counts.
+func (s *source) Move(most int, send func(f *os.File, off int64, n int) (int, error)) (int, error) {
+	s.mu.Lock()
+	f, ok := s.file.(*os.File)
+	from, size := s.pos, s.r.Size()
+	s.mu.Unlock()
+	switch {
+	case !ok:
+		return 0, errors.ErrUnsupported
+	case from >= size:
+		return 0, io.EOF
+	}
+	// Without the lock: a network may take its time, and only whoever holds the body moves it.
+	n, err := send(f, s.from+from, int(min(int64(most), size-from)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > 0 {
+		if _, serr := s.r.Seek(from+int64(n), io.SeekStart); err == nil {
+			err = serr
+		}
+		s.pos, s.good = from+int64(n), false
+		s.moved(n)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("the local file is %d bytes shorter than it was: %w", size-s.pos, io.ErrUnexpectedEOF)
+		s.err = err
 	}
 	return n, err
 }

@@ -281,6 +281,19 @@ func (u *upload) sums(ctx context.Context, c segment.Chunk, body io.ReadSeeker, 
 // stream hides a Close that the body may have: minio-go would call it.
 type stream struct{ io.ReadSeeker }
 
+// WriteTo is how a mover gets at the body through what net/http puts around it. All others read.
+func (s stream) WriteTo(w io.Writer) (int64, error) {
+	m, ok := w.(*mover)
+	if !ok {
+		return io.Copy(w, struct{ io.Reader }{s.ReadSeeker})
+	}
+	body, ok := s.ReadSeeker.(uploader.FileBody)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	return m.all(body)
+}
+
 // refused looks at a refusal of a body once more. A body that was damaged on its way gets any answer at all, also 403;
 // only if the store refuses a sound request as well does a person have to look.
 func (u *upload) refused(ctx context.Context, op string, err error, n *note) error {

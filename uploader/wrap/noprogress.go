@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/liverec/liverec/pkg/failure"
@@ -139,6 +140,18 @@ type moving struct {
 func (m *moving) Read(p []byte) (int, error) {
 	m.d.timer.Stop()
 	n, err := m.ReadSeeker.Read(p)
+	m.d.timer.Reset(m.d.idle)
+	return n, err
+}
+
+// Move implements uploader.FileBody: the dog watches while the network takes a piece.
+func (m *moving) Move(most int, send func(f *os.File, off int64, n int) (int, error)) (int, error) {
+	m.d.timer.Stop()
+	n, err := move(m.ReadSeeker, most, func(f *os.File, off int64, n int) (int, error) {
+		m.d.timer.Reset(m.d.idle)
+		defer m.d.timer.Stop()
+		return send(f, off, n)
+	})
 	m.d.timer.Reset(m.d.idle)
 	return n, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/liverec/liverec/pkg/backoff"
@@ -114,6 +115,25 @@ func (l *lease) Read(p []byte) (int, error) {
 		return 0, errOver
 	}
 	return l.body.Read(p)
+}
+
+// Move implements uploader.FileBody. Whoever ends the attempt does not wait for the network; what it took by then is as
+// if it had not been taken.
+func (l *lease) Move(most int, send func(f *os.File, off int64, n int) (int, error)) (int, error) {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	if l.over {
+		return 0, errOver
+	}
+	return move(l.body, most, func(f *os.File, off int64, n int) (int, error) {
+		<-l.turn
+		n, err := send(f, off, n)
+		l.turn <- struct{}{}
+		if l.over {
+			return 0, errOver
+		}
+		return n, err
+	})
 }
 
 func (l *lease) Seek(off int64, whence int) (int64, error) {

@@ -7,7 +7,9 @@ package wrap
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/liverec/liverec/pkg/limit"
@@ -65,9 +67,32 @@ func (u bodies) Put(ctx context.Context, c segment.Chunk, body io.ReadSeeker) (s
 func Limit(t uploader.Target, bucket *limit.Bytes) uploader.Target {
 	return uploads{t, func(up uploader.Upload, _ segment.Object) uploader.Upload {
 		return bodies{up, func(ctx context.Context, body io.ReadSeeker) io.ReadSeeker {
-			return reader{bucket.Reader(ctx, body), body}
+			return limited{reader{bucket.Reader(ctx, body), body}, body, bucket}
 		}}
 	}}
+}
+
+// limited is a body that passes at the bucket's rate. While there is none, the system may move it.
+type limited struct {
+	reader
+	body   io.ReadSeeker
+	bucket *limit.Bytes
+}
+
+// Move implements uploader.FileBody.
+func (l limited) Move(most int, send func(f *os.File, off int64, n int) (int, error)) (int, error) {
+	if !l.bucket.Off() {
+		return 0, errors.ErrUnsupported
+	}
+	return move(l.body, most, send)
+}
+
+// move has a body moved, if it lies in a file.
+func move(body io.ReadSeeker, most int, send func(f *os.File, off int64, n int) (int, error)) (int, error) {
+	if b, ok := body.(uploader.FileBody); ok {
+		return b.Move(most, send)
+	}
+	return 0, errors.ErrUnsupported
 }
 
 // Meter calls add with the number of bytes of each read of a body, as they move; those of a second attempt count again.
