@@ -2,6 +2,7 @@
 #
 #   docker build -t liverec .
 #   docker run --read-only -v liverec-data:/data -v "$PWD/archive:/archive" liverec record http://host/live.flv --to /archive
+#   docker compose -f deploy/compose.serve.yaml up     all rooms, with the page
 #
 # BASE must have Go and CA certificates; it is only used to build.
 ARG BASE=docker.io/library/golang:1.26-bookworm
@@ -26,5 +27,9 @@ COPY --from=build /out/liverec /liverec
 USER 65532:65532
 ENV LIVEREC_DATA=/data
 VOLUME ["/data", "/archive"]
+# The page of `liverec serve`, where its config says listen = "0.0.0.0:8420".
+EXPOSE 8420
+# There is no shell to ask with: the program asks the one that runs. For `record`, `serve` and `resume`.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["/liverec", "doctor", "--live"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/liverec"]
