@@ -184,6 +184,7 @@ func (f *File) fragmented(yield func(FileSample, error) bool) {
 	d := newFragments(&f.Init)
 	var moof []byte
 	var pieces []piece
+	var torn piece // that lies outside of the file
 	for at := int64(0); at < f.r.size; {
 		h, whole, err := f.r.header(at, f.r.size)
 		if err == nil && h.typ == fourCC("moof") && whole && h.size > maxFileMoof {
@@ -195,10 +196,18 @@ func (f *File) fragmented(yield func(FileSample, error) bool) {
 			}
 			moof, pieces = moof[:h.size], pieces[:0]
 			if err = f.r.read(moof, at); err == nil {
+				torn = piece{}
 				err = d.parse(moof[h.head:], at, at+h.size, func(p piece) error {
-					pieces = append(pieces, p)
+					if p.offset >= 0 && p.offset+p.size <= f.r.size {
+						pieces = append(pieces, p)
+					} else if torn.size == 0 || p.offset < torn.offset {
+						torn = p // a million of them may be described in a few bytes: the first one in the file is enough
+					}
 					return nil
 				})
+				if torn.size > 0 {
+					pieces = append(pieces, torn)
+				}
 			}
 			slices.SortStableFunc(pieces, func(a, b piece) int { return cmp.Compare(a.offset, b.offset) })
 			for _, p := range pieces {

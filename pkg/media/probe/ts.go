@@ -316,7 +316,7 @@ func (f *tsFile) end(s *tsStream) {
 			f.c.problem(Tail, s.at, "%d of %d bytes of a PES packet", len(b), 6+n)
 			return
 		}
-		if b = b[:6+n]; n < 3+int(b[8]) {
+		if b = b[:6+n]; n < 3 || n < 3+int(b[8]) {
 			f.c.problem(Framing, s.at, "a PES packet of %d bytes", n)
 			return
 		}
