@@ -129,11 +129,13 @@ func (s *Server) pages() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, t := s.passFor(r)
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead
-		switch signed := t == nil && p.scope.Allows(token.Read); {
+		switch signed := t == nil && p.person; {
 		case read && r.URL.Path == "/login" && s.pass == nil:
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 		case read && (r.URL.Path == "/login" || r.URL.Path == "/favicon.ico" || strings.HasPrefix(r.URL.Path, "/assets/")):
 			inner.ServeHTTP(w, withPass(r, p))
+		case t == nil && !signed && p.scope != "": // the pages can do more than a token may
+			writeTrouble(w, trouble{http.StatusForbidden, "forbidden", "tokens are for the API, the pages are for people", ""})
 		case !signed && r.Header.Get("HX-Request") != "": // htmx would paste the login form into the page
 			w.Header().Set("HX-Redirect", "/login")
 			writeTrouble(w, trouble{http.StatusUnauthorized, "unauthorized", "sign in at /login", ""})
@@ -143,9 +145,11 @@ func (s *Server) pages() http.Handler {
 			http.Redirect(w, r, loginFor(r.URL.RequestURI()), http.StatusSeeOther)
 		case !signed:
 			writeTrouble(w, trouble{http.StatusUnauthorized, "unauthorized", "sign in at /login", ""})
-		case !read && !p.scope.Allows(token.Write):
-			writeTrouble(w, trouble{http.StatusForbidden, "forbidden", "this token may only read", ""})
+		case !read:
+			inner.ServeHTTP(w, withPass(r, p))
 		default:
+			r, end := lasting(r, p)
+			defer end()
 			inner.ServeHTTP(w, withPass(r, p))
 		}
 	})

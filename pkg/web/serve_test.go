@@ -335,6 +335,47 @@ func TestARemovedTokenEndsItsStreams(t *testing.T) {
 	})
 }
 
+// A page that listens is let go when its session ends, and when the server does: at once.
+func TestAPageThatListensIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := door(t, webtest.New(1), locked(t))
+		cookie := login(t, s)
+		_, c, stop := run(t, s)
+		defer stop()
+		open := func() *http.Response {
+			r, err := http.NewRequestWithContext(context.Background(), "GET", "http://127.0.0.1:8420/lasts", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Cookie", strings.TrimPrefix(cookie, "Cookie: "))
+			resp, err := c.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp
+		}
+		page, begin := open(), time.Now()
+		time.Sleep(time.Hour - time.Second)
+		ask(s, "POST", "/logout", "", cookie)
+		text(t, page)
+		if d := time.Since(begin); d < time.Hour-time.Second || d > time.Hour+15*time.Second {
+			t.Errorf("the page was let go after %v", d)
+		}
+		cookie = login(t, s)
+		page, begin = open(), time.Now()
+		stopped := make(chan struct{})
+		go func() { defer close(stopped); stop() }()
+		text(t, page)
+		if d := time.Since(begin); d > 100*time.Millisecond {
+			t.Errorf("the page was let go %v after the end", d)
+		}
+		<-stopped
+		if d := time.Since(begin); d > time.Second {
+			t.Errorf("the server took %v to end", d)
+		}
+	})
+}
+
 // A client that sends its request slowly, or none, or half a body, is cut off.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -201,7 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serve(ctx context.Context) error {
-	base, cut := context.WithCancel(context.WithoutCancel(ctx))
+	base, cut := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), endKey{}, ctx))
 	defer cut()
 	srv := &http.Server{Handler: s.handler, ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: writeLimit,
 		IdleTimeout: idleLimit, MaxHeaderBytes: headerBytes, ErrorLog: errorLog(s.log), BaseContext: func(net.Listener) context.Context { return base }}
@@ -238,6 +238,40 @@ func (s *Server) serve(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("serve the page: %w", err)
+}
+
+// endKey leads from the context of a request to that of the server, which ends when the server begins to end.
+type endKey struct{}
+
+// lasting gives an answer that may last (an open page listens for hours) a context that ends when the server does, or
+// within 15 s after the pass of its reader has ended.
+func lasting(r *http.Request, p pass) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context())
+	stops := []func() bool{}
+	if end, ok := ctx.Value(endKey{}).(context.Context); ok {
+		stops = append(stops, context.AfterFunc(end, cancel))
+	}
+	if p.still != nil {
+		made := make(chan struct{}) // closed below, once again is known
+		var again *time.Timer
+		again = time.AfterFunc(heartbeat, func() {
+			<-made
+			if ctx.Err() == nil && !p.still(ctx) {
+				cancel()
+			}
+			if ctx.Err() == nil {
+				again.Reset(heartbeat)
+			}
+		})
+		close(made)
+		stops = append(stops, again.Stop)
+	}
+	return r.WithContext(ctx), func() {
+		cancel()
+		for _, stop := range stops {
+			stop()
+		}
+	}
 }
 
 // ExtendWrite gives an answer another 30 s, from now on: a long one calls it before each write. It fails when the reader

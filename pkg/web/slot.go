@@ -13,6 +13,9 @@ import "net/http"
 // to next. A wrong password leads back to /login?wrong=1&next=…, a throttled one to /login?wait=SECONDS&next=…; the page
 // shows that. A form that posts to /logout ends the session.
 //
+// A token opens no page: the pages can do more than a token may. The context of a GET ends when the server begins to end,
+// and within 15 s after the session did, so a page that listens or plays has to follow it.
+//
 // Forging: requests of other sites that change something are refused before they reach the handler
 // (http.CrossOriginProtection), so forms need no hidden token. Whatever changes something must be a POST, never a GET.
 //
