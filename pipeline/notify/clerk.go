@@ -50,7 +50,7 @@ func about(f facts.Fact) string {
 // add takes a fact. While a thing has no message left in its hour, its newest fact stands for those before it.
 func (c *clerk) add(f facts.Fact, now time.Time) {
 	nt := note{about: about(f), fact: f, at: now}
-	c.forget(now)
+	c.forget(nt.about, now)
 	if len(c.said[nt.about])+c.count(nt.about) >= most {
 		if i := slices.IndexFunc(c.waiting, func(w note) bool { return w.about == nt.about }); i >= 0 {
 			last := i
@@ -79,13 +79,11 @@ func (c *clerk) count(about string) (n int) {
 	return n
 }
 
-// forget drops what was said more than an hour ago.
-func (c *clerk) forget(now time.Time) {
-	for k, at := range c.said {
-		at = slices.DeleteFunc(at, func(t time.Time) bool { return now.Sub(t) >= span || t.After(now) })
-		if c.said[k] = at; len(at) == 0 {
-			delete(c.said, k)
-		}
+// forget drops what was said of a thing more than an hour ago.
+func (c *clerk) forget(about string, now time.Time) {
+	at := slices.DeleteFunc(c.said[about], func(t time.Time) bool { return now.Sub(t) >= span || t.After(now) })
+	if c.said[about] = at; len(at) == 0 {
+		delete(c.said, about)
 	}
 }
 
@@ -119,7 +117,9 @@ func (c *clerk) next(now time.Time) time.Time {
 
 // take makes one message of what may be said now.
 func (c *clerk) take(now time.Time) (string, []note) {
-	c.forget(now)
+	for about := range c.said {
+		c.forget(about, now)
+	}
 	var out, rest []note
 	seen := map[string]int{}
 	for _, nt := range c.waiting {

@@ -29,6 +29,24 @@ type fake struct {
 	hang chan struct{} // Send waits for it; nil: it does not
 }
 
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func (f *fake) Send(text string) error {
 	f.mu.Lock()
 	hang, err := f.hang, f.fail
@@ -62,15 +80,15 @@ func both(name string, s Sender) Receiver {
 }
 
 // bubble runs a Notifier in virtual time.
-func bubble(t *testing.T, test func(t *testing.T, n *Notifier, log *bytes.Buffer), rs ...Receiver) {
+func bubble(t *testing.T, test func(t *testing.T, n *Notifier, log *logged), rs ...Receiver) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		n := New(Config{Host: "nas"}, zerolog.New(zerolog.SyncWriter(&log)))
+		log := &logged{}
+		n := New(Config{Host: "nas"}, zerolog.New(log))
 		n.Use(rs)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = n.Run(ctx) })
-		test(t, n, &log)
+		test(t, n, log)
 		cancel()
 		wg.Wait()
 	})
@@ -93,7 +111,7 @@ func over(room string, complete bool) facts.Fact {
 
 func TestWhatIsSaid(t *testing.T) {
 	f := &fake{}
-	bubble(t, func(t *testing.T, n *Notifier, _ *bytes.Buffer) {
+	bubble(t, func(t *testing.T, n *Notifier, _ *logged) {
 		say := func(want string, fs ...facts.Fact) {
 			t.Helper()
 			before := len(f.messages())
@@ -131,7 +149,7 @@ func TestAThousandFlapsGiveThreeMessages(t *testing.T) {
 		{"a room", live("alice", "t"), over("alice", true), "has ended", 500, true},
 	} {
 		f := &fake{}
-		bubble(t, func(t *testing.T, n *Notifier, _ *bytes.Buffer) {
+		bubble(t, func(t *testing.T, n *Notifier, _ *logged) {
 			for range c.turns {
 				n.Tell(c.one)
 				time.Sleep(3600 * time.Millisecond)
@@ -161,7 +179,7 @@ func TestAThousandFlapsGiveThreeMessages(t *testing.T) {
 // A quiet subject does not wait for one that has used up its hour.
 func TestOneSubjectDoesNotHoldAnother(t *testing.T) {
 	f := &fake{}
-	bubble(t, func(t *testing.T, n *Notifier, _ *bytes.Buffer) {
+	bubble(t, func(t *testing.T, n *Notifier, _ *logged) {
 		for range 3 {
 			n.Tell(begins("x"))
 			time.Sleep(time.Minute)
@@ -180,7 +198,7 @@ func TestOneSubjectDoesNotHoldAnother(t *testing.T) {
 // I5: a receiver that hangs keeps nobody: not whoever tells, not the others; when it comes back it hears what is true.
 func TestI5_AHangingReceiverBlocksNobody(t *testing.T) {
 	bad, good := &fake{}, &fake{}
-	bubble(t, func(t *testing.T, n *Notifier, log *bytes.Buffer) {
+	bubble(t, func(t *testing.T, n *Notifier, log *logged) {
 		hang := make(chan struct{})
 		bad.set(nil, hang)
 		start := time.Now()
@@ -216,7 +234,7 @@ func TestI5_AHangingReceiverBlocksNobody(t *testing.T) {
 func TestWhatFailsIsTriedAgain(t *testing.T) {
 	f := &fake{}
 	f.set(errors.New("503"), nil)
-	bubble(t, func(t *testing.T, n *Notifier, log *bytes.Buffer) {
+	bubble(t, func(t *testing.T, n *Notifier, log *logged) {
 		n.Tell(begins("x"))
 		time.Sleep(3 * time.Hour)
 		n.Tell(ends("x"))
@@ -272,7 +290,7 @@ func TestReceiversHearWhatTheyAskedFor(t *testing.T) {
 	a, b := &fake{}, &fake{}
 	ra, rb := both("a", a), both("b", b)
 	ra.On, rb.On = []string{Broadcasts}, []string{Troubles}
-	bubble(t, func(t *testing.T, n *Notifier, _ *bytes.Buffer) {
+	bubble(t, func(t *testing.T, n *Notifier, _ *logged) {
 		n.Tell(live("alice", ""))
 		n.Tell(begins("x"))
 		time.Sleep(time.Minute)

@@ -170,17 +170,23 @@ func TestTheDocumentationKnowsEveryKey(t *testing.T) {
 		}
 	}
 	schema := schemaOf(t)
-	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
-	if len(blocks) < 2 {
-		t.Fatalf("docs/config.md has %d examples", len(blocks))
-	}
-	for _, b := range blocks {
-		text := strings.NewReplacer("/run/secrets/liverec", "password", "/usr/local/bin/after-part", "/bin/true", "/run/secrets/telegram", "telegram").Replace(b[1])
-		if _, err := Load(write(t, text), Checks{}); err != nil {
-			t.Errorf("an example is refused: %v\n%s", err, text)
+	for name, least := range map[string]int{"config.md": 2, "notifications.md": 1, "hooks.md": 1} {
+		doc, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := schema(text); err != nil {
-			t.Errorf("the schema refuses an example: %v", err)
+		blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
+		if len(blocks) < least {
+			t.Fatalf("docs/%s has %d examples", name, len(blocks))
+		}
+		for _, b := range blocks {
+			text := strings.NewReplacer("/run/secrets/liverec", "password", "/usr/local/bin/after-part", "/bin/true", "/run/secrets/telegram", "telegram").Replace(b[1])
+			if _, err := Load(write(t, text), Checks{}); err != nil {
+				t.Errorf("docs/%s: an example is refused: %v\n%s", name, err, text)
+			}
+			if err := schema(text); err != nil {
+				t.Errorf("docs/%s: the schema refuses an example: %v", name, err)
+			}
 		}
 	}
 }
