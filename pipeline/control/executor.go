@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -15,9 +16,9 @@ import (
 // executor sets the lists of one target, one after the other. It is control's goroutine: started by Run, ended by
 // the closing of mail or by the hard context.
 type executor struct {
-	c    *Control
-	pub  Publisher
-	mail chan []Action // 1, the newest plan wins; sent by hand, closed by Control.Run
+	mailbox
+	c   *Control
+	pub Publisher
 
 	// Below is the executor's own.
 	lists map[segment.SessionID]*pace
@@ -38,48 +39,27 @@ type pace struct {
 }
 
 func newExecutor(c *Control, p Publisher) *executor {
-	return &executor{c: c, pub: p, mail: make(chan []Action, 1), lists: map[segment.SessionID]*pace{}}
+	return &executor{mailbox: newMailbox(), c: c, pub: p, lists: map[segment.SessionID]*pace{}}
 }
 
 func (e *executor) String() string { return "publisher of " + string(e.pub.Target()) }
 
-// hand puts a plan into the mailbox in the place of an older one. Only Control.Run's goroutine calls it.
-func (e *executor) hand(plan []Action) {
-	select {
-	case <-e.mail:
-	default:
-	}
-	e.mail <- plan
-}
-
-func (e *executor) end() { close(e.mail) }
-
 // Run sets lists until the mailbox is closed and everything that was ready is done.
-func (e *executor) Run(ctx context.Context) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for open := true; ; {
-		i, wait := e.next(open)
-		if i >= 0 {
-			a := e.plan[i]
-			e.plan = append(e.plan[:i:i], e.plan[i+1:]...)
-			e.do(ctx, a)
-			wait = 0 // only look for a newer plan: there may be more to do in this one
-		} else if !open {
-			return nil
-		}
-		timer.Reset(wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case plan, ok := <-e.mail:
-			if open = ok; ok { // the last plan stays when the mailbox is closed
-				e.take(plan)
-			}
-		case <-timer.C:
-		}
+func (e *executor) Run(ctx context.Context) error { return e.serve(ctx, nil, e) }
+
+func (e *executor) turn(ctx context.Context, open bool) (did bool, wait time.Duration) {
+	i, wait := e.next(open)
+	if i < 0 {
+		return false, wait
 	}
+	a := e.plan[i]
+	e.plan = append(e.plan[:i:i], e.plan[i+1:]...)
+	e.do(ctx, a)
+	return true, 0
 }
+
+// edit is for submissions only: what a list of a store says follows from the recording.
+func (e *executor) edit(context.Context, edit) error { return errors.ErrUnsupported }
 
 func (e *executor) take(plan []Action) {
 	e.plan = slices.DeleteFunc(plan, func(a Action) bool { return a.Kind != Publish })

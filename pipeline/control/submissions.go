@@ -28,9 +28,9 @@ const (
 // submissions sets the lists of a target whose lists are submissions, and looks what became of them. It is control's
 // goroutine as an executor is: started by Run, ended by the closing of mail or by the hard context.
 type submissions struct {
-	c    *Control
-	sub  Submitter
-	mail chan []Action // 1, the newest plan wins
+	mailbox
+	c   *Control
+	sub Submitter
 	// edits is sent by Control.Edit, which waits; never closed.
 	edits chan edit
 
@@ -66,47 +66,21 @@ type submission struct {
 }
 
 func newSubmissions(c *Control, s Submitter) *submissions {
-	return &submissions{c: c, sub: s, mail: make(chan []Action, 1), edits: make(chan edit), lists: map[segment.SessionID]*submission{}}
+	return &submissions{mailbox: newMailbox(), c: c, sub: s, edits: make(chan edit), lists: map[segment.SessionID]*submission{}}
 }
 
 func (e *submissions) String() string { return "submissions of " + string(e.sub.Target()) }
 
-func (e *submissions) hand(plan []Action) {
-	select {
-	case <-e.mail:
-	default:
-	}
-	e.mail <- plan
-}
-
-func (e *submissions) end() { close(e.mail) }
-
 // Run sets lists and looks at them until the mailbox is closed and everything that was ready is done.
-func (e *submissions) Run(ctx context.Context) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for open := true; ; {
-		s, wait := e.next()
-		switch {
-		case s != nil:
-			e.do(ctx, s)
-			wait = 0
-		case !open:
-			return nil
-		}
-		timer.Reset(wait)
-		select {
-		case <-ctx.Done():
-			return nil
-		case plan, ok := <-e.mail:
-			if open = ok; ok {
-				e.take(plan)
-			}
-		case x := <-e.edits:
-			x.done <- e.edit(ctx, x)
-		case <-timer.C:
-		}
+func (e *submissions) Run(ctx context.Context) error { return e.serve(ctx, e.edits, e) }
+
+func (e *submissions) turn(ctx context.Context, _ bool) (did bool, wait time.Duration) {
+	s, wait := e.next()
+	if s == nil {
+		return false, wait
 	}
+	e.do(ctx, s)
+	return true, 0
 }
 
 // take hears what there is to do now. What was remembered of a list outlives a plan without it: its waits go on.
