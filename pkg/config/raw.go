@@ -403,7 +403,13 @@ func (p *places) unknown(d toml.DecodeError) *Error {
 	case nearest(last, here.keys) != "":
 		e.Text = sprintf("there is no such key; did you mean %s?", nearest(last, here.keys))
 	case nearest(last, words) != "":
-		e.Text = sprintf("there is no such key; did you mean %s?", nearest(last, words))
+		near := nearest(last, words)
+		for _, t := range all {
+			if slices.Contains(t.keys, near) {
+				elsewhere = append(elsewhere, t.name)
+			}
+		}
+		e.Text = sprintf("there is no such key; did you mean %s? It belongs %s", near, strings.Join(elsewhere, " or "))
 	default:
 		keys := slices.Clone(here.keys)
 		slices.Sort(keys)
