@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -104,6 +105,54 @@ func TestKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Keys that stand in the list itself, and initialisation sections that are encrypted: with a vector, or against the rules
+// without one.
+func TestKeysInside(t *testing.T) {
+	for _, c := range []struct {
+		name, attr string
+		iv         int // of the section
+		said       bool
+	}{{"said vector", ",IV=0x07", 7, true}, {"none, and it is zero", "", 0, false}, {"none, and it is a number", "", 42, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			uri := "data:;base64," + base64.StdEncoding.EncodeToString(keyOf(1))
+			ch := &channel{window: 5, total: 10, msn: 40, head: fmt.Sprintf("#EXT-X-KEY:METHOD=AES-128,URI=%q%s\n#EXT-X-MAP:URI=\"init.mp4\"\n", uri, c.attr)}
+			r := vector(t, ch, hlspull.Config{}, 2*time.Minute, func(r *http.Request, _ time.Duration, plain reply) reply {
+				if strings.HasSuffix(r.URL.Path, "init.mp4") {
+					plain.body = encrypt(t, plain.body, keyOf(1), vector128(c.iv))
+				} else if n := number(r.URL.Path); n >= 0 && plain.status == 200 {
+					iv := n + 40
+					if c.said {
+						iv = 7
+					}
+					plain.body = encrypt(t, plain.body, keyOf(1), vector128(iv))
+				}
+				return plain
+			})
+			wantEnd(t, r)
+			wantVideo(t, r, segs(0, 9))
+			wantNoGap(t, r)
+		})
+	}
+}
+
+// What a multivariant list defines is known in the list that it leads to.
+func TestImport(t *testing.T) {
+	c := &channel{window: 5, total: 10, head: "#EXT-X-DEFINE:IMPORT=\"token\"\n#EXT-X-MAP:URI=\"init.mp4?t={$token}\"\n",
+		name: func(n int) string { return fmt.Sprintf("s%d.m4s?t={$token}", n) }}
+	r := vector(t, c, hlspull.Config{URL: "http://a.example/live/all.m3u8"}, time.Minute, func(r *http.Request, _ time.Duration, plain reply) reply {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/all.m3u8"):
+			return ok([]byte("#EXTM3U\n#EXT-X-DEFINE:NAME=\"token\",VALUE=\"abc\"\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nlist.m3u8\n"))
+		case !strings.HasSuffix(r.URL.Path, ".m3u8") && r.URL.Query().Get("t") != "abc":
+			return no(403)
+		}
+		return plain
+	})
+	wantEnd(t, r)
+	wantVideo(t, r, segs(0, 9))
+	wantNoGap(t, r)
 }
 
 func TestSampleAES(t *testing.T) {

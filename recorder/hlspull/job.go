@@ -159,7 +159,7 @@ func (e *engine) open(ctx context.Context, seg plan.Segment, l *load) (torn, lat
 			return false, false, err
 		}
 		if k != nil {
-			secret, err := e.shared.key(ctx, k.URL)
+			secret, err := e.shared.secret(ctx, k)
 			if err != nil {
 				return false, true, err
 			}
@@ -191,7 +191,7 @@ func (e *engine) open(ctx context.Context, seg plan.Segment, l *load) (torn, lat
 		return true, false, fmt.Errorf("%w inside: %d whole bytes", fetch.ErrShort, n)
 	}
 	if seg.Map != nil && l.init == nil {
-		if l.init, err = e.shared.section(ctx, seg.Map); err != nil {
+		if l.init, err = e.shared.section(ctx, seg.Map, seg); err != nil {
 			return false, true, err
 		}
 	}

@@ -82,7 +82,11 @@ func (s *Source) load(ctx context.Context, raw string) (hls.Playlist, fetch.Answ
 	if err != nil {
 		return hls.Playlist{}, a, fmt.Errorf("load playlist: %w", err)
 	}
-	p, err := hls.Parse(a.Body, a.URL)
+	var variables map[string]string
+	if s.found != nil && s.found.master != nil && raw != s.cfg.URL {
+		variables = s.found.master.Variables
+	}
+	p, err := hls.ParseWith(a.Body, a.URL, variables)
 	if err != nil {
 		return hls.Playlist{}, a, fmt.Errorf("load playlist: %w", err)
 	}

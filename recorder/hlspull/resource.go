@@ -13,6 +13,7 @@ import (
 	"github.com/liverec/liverec/pkg/media/mp4"
 	"github.com/liverec/liverec/recorder/hlspull/body"
 	"github.com/liverec/liverec/recorder/hlspull/fetch"
+	"github.com/liverec/liverec/recorder/hlspull/plan"
 )
 
 // tally counts bytes of which the fate is known, until a batch takes them along.
@@ -136,6 +137,17 @@ func (r *resources) forget(id string) bool {
 
 func keyID(url string) string { return "key " + url }
 
+// secret is what a key is: it stands in the list, or is asked for.
+func (r *resources) secret(ctx context.Context, k *hls.Key) ([]byte, error) {
+	if inline, is, err := k.Inline(); is {
+		if err == nil && len(inline) != 16 {
+			err = fmt.Errorf("read the key in the playlist: it has %d bytes instead of 16", len(inline))
+		}
+		return inline, err
+	}
+	return r.key(ctx, k.URL)
+}
+
 func (r *resources) key(ctx context.Context, url string) ([]byte, error) {
 	v, err := r.get(ctx, keyID(url), keyLife, func() (any, error) {
 		a, err := r.client.Get(ctx, fetch.Request{URL: url, Max: 1 << 10, Total: listTimeout})
@@ -166,7 +178,7 @@ func sectionID(m *hls.Map) string {
 }
 
 // section gets an initialisation section. One that cannot be read is asked for again.
-func (r *resources) section(ctx context.Context, m *hls.Map) (*section, error) {
+func (r *resources) section(ctx context.Context, m *hls.Map, seg plan.Segment) (*section, error) {
 	id := sectionID(m)
 	v, err := r.get(ctx, id, 0, func() (any, error) {
 		if m.URL == "" {
@@ -185,15 +197,18 @@ func (r *resources) section(ctx context.Context, m *hls.Map) (*section, error) {
 			return nil, err
 		}
 		if k != nil {
-			secret, err := r.key(ctx, k.URL)
+			secret, err := r.secret(ctx, k)
 			if err != nil {
 				return nil, err
 			}
-			iv, err := k.Vector(0)
+			vectors, err := vectorsOf(k, seg)
 			if err != nil {
 				return nil, err
 			}
-			if raw, _, err = body.Decrypt(raw, secret, iv); err != nil {
+			if k.IV == "" { // which is against the rules: nothing, or the number of a segment
+				vectors = append([][16]byte{{}}, vectors...)
+			}
+			if raw, _, err = body.Decrypt(raw, secret, vectors...); err != nil {
 				return nil, fmt.Errorf("decrypt initialisation section: %w", err)
 			}
 		}

@@ -87,6 +87,10 @@ func (e *engine) look(t *track, now time.Time) {
 		r.Tag, r.Since = "", ""
 	}
 	gen, sum := w.gen, w.sum
+	var variables map[string]string
+	if e.master != nil {
+		variables = e.master.Variables
+	}
 	e.start(func(ctx context.Context) any {
 		g := glance{t: t, gen: gen, began: now, blocked: blocked}
 		g.answer, g.err = e.s.client.Get(ctx, r)
@@ -99,7 +103,7 @@ func (e *engine) look(t *track, now time.Time) {
 			g.same = true
 			return g
 		}
-		p, err := hls.Parse(g.answer.Body, g.answer.URL)
+		p, err := hls.ParseWith(g.answer.Body, g.answer.URL, variables)
 		g.list, g.master, g.err = p.Media, p.Master, err
 		g.answer.Body = nil
 		return g

@@ -10,13 +10,13 @@ import (
 // maxVariables is how many EXT-X-DEFINE of one playlist are read.
 const maxVariables = 256
 
-// define replaces {$name} by what EXT-X-DEFINE has said above. A name that is not defined stays as it is: IMPORT, from
-// the playlist that led here, is not known.
-func define(data []byte, base *url.URL) ([]byte, error) {
+// define replaces {$name} by what EXT-X-DEFINE has said above. A name that is not defined stays as it is. imported is what
+// the playlist that led here has defined: known is what this one has.
+func define(data []byte, base *url.URL, imported map[string]string) (text []byte, known map[string]string, err error) {
 	if !bytes.Contains(data, []byte("#EXT-X-DEFINE")) {
-		return data, nil
+		return data, nil, nil
 	}
-	known := map[string]string{}
+	known = map[string]string{}
 	var out bytes.Buffer
 	for line := range lines(data) {
 		if name, value := tag(line); name == "EXT-X-DEFINE" {
@@ -28,17 +28,21 @@ func define(data []byte, base *url.URL) ([]byte, error) {
 				known[n] = a.get("VALUE")
 			} else if n := a.get("QUERYPARAM"); n != "" {
 				known[n] = base.Query().Get(n)
+			} else if n := a.get("IMPORT"); n != "" {
+				if v, is := imported[n]; is {
+					known[n] = v
+				}
 			}
 			continue
 		}
 		if strings.Contains(line, "{$") && replace(&out, line, known) > MaxSize {
-			return nil, fmt.Errorf("%w: more than %d bytes with its variables", ErrTooLarge, MaxSize)
+			return nil, nil, fmt.Errorf("%w: more than %d bytes with its variables", ErrTooLarge, MaxSize)
 		} else if !strings.Contains(line, "{$") {
 			out.WriteString(line)
 		}
 		out.WriteByte('\n')
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), known, nil
 }
 
 // replace writes a line with its variables and returns how long all is now; it stops at MaxSize.

@@ -25,6 +25,14 @@ func TestDefine(t *testing.T) {
 			t.Errorf("%s: %+v, %v", c.name, p.Media, err)
 		}
 	}
+	from, err := Parse([]byte("#EXTM3U\n#EXT-X-DEFINE:NAME=\"auth\",VALUE=\"s3cr\"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8?a={$auth}\n"), u)
+	if err != nil || from.Master.Variants[0].URL != "http://h/live/v.m3u8?a=s3cr" {
+		t.Fatalf("%+v, %v", from.Master, err)
+	}
+	led := []byte("#EXTM3U\n#EXT-X-DEFINE:IMPORT=\"auth\"\n#EXT-X-DEFINE:IMPORT=\"none\"\n#EXTINF:4,\na.ts?t={$auth}&n={$none}\n")
+	if p, err := ParseWith(led, u, from.Master.Variables); err != nil || p.Media.Segments[0].URL != "http://h/live/a.ts?t=s3cr&n={$none}" {
+		t.Errorf("%+v, %v", p.Media, err)
+	}
 	bomb := "#EXTM3U\n#EXT-X-DEFINE:NAME=\"a\",VALUE=\"" + strings.Repeat("x", 1<<20) + "\"\n#EXTINF:4,\n" + strings.Repeat("{$a}", 1<<10) + "\n"
 	if _, err := Parse([]byte(bomb), u); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("%v", err)
@@ -56,6 +64,28 @@ func TestOpen(t *testing.T) {
 		p, err := Parse([]byte("#EXTM3U\n"+text), u)
 		if err != nil || p.Media.Open != want {
 			t.Errorf("%q: %v, %v", text, p.Media, err)
+		}
+	}
+}
+
+func TestInlineKey(t *testing.T) {
+	for _, c := range []struct {
+		uri, want string
+		is, bad   bool
+	}{
+		{"https://h/key", "", false, false},
+		{"data", "", false, false},
+		{"data:text/plain;base64,MDEyMzQ1Njc4OWFiY2RlZg==", "0123456789abcdef", true, false},
+		{"DATA:;base64,MDEyMzQ1Njc4OWFiY2RlZg", "0123456789abcdef", true, false},
+		{"data:;base64,%4DDEyMzQ1Njc4OWFiY2RlZg%3D%3D", "0123456789abcdef", true, false},
+		{"data:,%30123456789abcdef", "0123456789abcdef", true, false},
+		{"data:;base64", "", true, true},
+		{"data:;base64,!", "", true, true},
+		{"data:,%3", "", true, true},
+	} {
+		key, is, err := Key{URI: c.uri}.Inline()
+		if string(key) != c.want || is != c.is || (err != nil) != c.bad {
+			t.Errorf("%s: %q, %v, %v", c.uri, key, is, err)
 		}
 	}
 }

@@ -24,13 +24,17 @@ func Read(r io.Reader) ([]byte, error) {
 
 // Parse reads a playlist that came from base, the URL after all redirects, which has to be absolute and http or https.
 // It does not keep data. The error is ErrNotPlaylist or ErrTooLarge, wrapped, or says what is wrong with base.
-func Parse(data []byte, base *url.URL) (Playlist, error) {
+func Parse(data []byte, base *url.URL) (Playlist, error) { return ParseWith(data, base, nil) }
+
+// ParseWith is Parse of a playlist that a multivariant playlist led to: its EXT-X-DEFINE may import that one's Variables.
+func ParseWith(data []byte, base *url.URL, variables map[string]string) (Playlist, error) {
 	if base == nil || allowed(base) == "" {
 		return Playlist{}, errors.New("read playlist: where it comes from is no http or https URL")
 	}
+	var known map[string]string
 	data, err := begin(data)
 	if err == nil {
-		data, err = define(data, base)
+		data, known, err = define(data, base, variables)
 	}
 	if err != nil {
 		return Playlist{}, err
@@ -38,7 +42,9 @@ func Parse(data []byte, base *url.URL) (Playlist, error) {
 	var p Playlist
 	switch decide(data) {
 	case master:
-		p.Master, err = parseMaster(data, base)
+		if p.Master, err = parseMaster(data, base); err == nil {
+			p.Master.Variables = known
+		}
 	case media:
 		p.Media, err = parseMedia(data, base)
 	default:

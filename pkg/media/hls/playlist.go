@@ -1,10 +1,12 @@
 package hls
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -44,6 +46,8 @@ type Master struct {
 	// Dropped is how many variants and renditions were left out: beyond MaxForms, without a URI, or with one that
 	// nothing here may open.
 	Dropped int
+	// Variables are those of its EXT-X-DEFINE, for ParseWith of what it leads to.
+	Variables map[string]string
 }
 
 // Variant is one form of the stream (EXT-X-STREAM-INF and the URI below it). Absent attributes are zero.
@@ -163,10 +167,32 @@ type Map struct {
 type Key struct {
 	Method   string // "AES-128", "SAMPLE-AES", "SAMPLE-AES-CTR"
 	URI      string
-	URL      string // as that of a segment; empty for skd: and data:
+	URL      string // as that of a segment; empty for skd: and data:, see Inline
 	IV       string // as written, "0x" and 32 hex digits; empty: the sequence number of the segment
 	Format   string // KEYFORMAT, "identity" if it is absent
 	Versions string // KEYFORMATVERSIONS
+}
+
+// Inline is the key that a data: URI holds itself. is says whether URI is such a one.
+func (k Key) Inline() (key []byte, is bool, err error) {
+	const scheme = "data:"
+	if len(k.URI) < len(scheme) || !strings.EqualFold(k.URI[:len(scheme)], scheme) {
+		return nil, false, nil
+	}
+	about, text, found := strings.Cut(k.URI[len(scheme):], ",")
+	if !found {
+		return nil, true, errors.New("read the key in the playlist: its data: URI has no comma")
+	}
+	if text, err = url.PathUnescape(text); err != nil {
+		return nil, true, fmt.Errorf("read the key in the playlist: %w", err)
+	}
+	if !strings.HasSuffix(strings.ToLower(about), ";base64") {
+		return []byte(text), true, nil
+	}
+	if key, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")); err != nil {
+		return nil, true, fmt.Errorf("read the key in the playlist: %w", err)
+	}
+	return key, true, nil
 }
 
 // Vector is the initialisation vector for the segment with this number, or an error if IV cannot be read. An
