@@ -170,6 +170,19 @@ func (l *Ladder) SetRooms(rooms []Room) {
 	l.state.Paused = slices.DeleteFunc(slices.Clone(l.state.Paused), func(id segment.RoomID) bool { _, here := byID[id]; return !here })
 }
 
+// SetLimits changes what is to be kept free; 0 means the default, as in LadderConfig.
+func (l *Ladder) SetLimits(minFree, stopFree int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if minFree == 0 {
+		minFree = DefaultMinFree(l.state.Space.Total)
+	}
+	if stopFree == 0 {
+		stopFree = DefaultStopFree
+	}
+	l.state.MinFree, l.state.StopFree = minFree, stopFree
+}
+
 // Paused reports whether the ladder holds a room back.
 func (l *Ladder) Paused(id segment.RoomID) bool {
 	l.mu.Lock()
@@ -191,7 +204,7 @@ func (l *Ladder) State() LadderState {
 // Disk measures the disk for reclaim.
 func (l *Ladder) Disk() (reclaim.Disk, error) {
 	space, err := l.Measure()
-	return reclaim.Disk{Free: space.Free, MinFree: l.cfg.MinFree}, err
+	return reclaim.Disk{Free: space.Free, MinFree: l.State().MinFree}, err
 }
 
 // Run looks at the disk every two seconds until ctx is done. kick is rung, never waited for, at each look that finds

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -26,12 +27,14 @@ type house struct {
 	opt    options
 	std    streams
 	log    zerolog.Logger
-	screen *terminal      // nil where there is none
-	zone   *time.Location // of names and timetables
+	screen *terminal                     // nil where there is none
+	zone   atomic.Pointer[time.Location] // of names and timetables
 
-	sums    uploader.Sums // of files that this process has read through before they are sent
-	dir     *durable.Dir
-	led     *ledger.Ledger
+	sums uploader.Sums // of files that this process has read through before they are sent
+	dir  *durable.Dir
+	led  *ledger.Ledger
+
+	mu      sync.Mutex             // guards what is below once the stages run; aim replaces it
 	run     []segment.Destination  // the targets of this run, as given
 	targets []uploader.Destination // those, and the ones that earlier runs still owe something
 	dests   []dest.Dest            // what targets were made of, in the same order
@@ -80,7 +83,8 @@ func parseDests(list []string) ([]dest.Dest, error) {
 
 // open takes the data folder and the ledger.
 func open(ctx context.Context, opt options, std streams, log zerolog.Logger, screen *terminal) (*house, error) {
-	h := &house{opt: opt, std: std, log: log, screen: screen, zone: time.Local}
+	h := &house{opt: opt, std: std, log: log, screen: screen}
+	h.zone.Store(time.Local)
 	var err error
 	if h.dir, err = durable.Open(opt.data, nil); err != nil {
 		return nil, durable.Explain(opt.data, err)
@@ -249,6 +253,20 @@ func (h *house) build(ctx context.Context, all []dest.Dest, known, now map[segme
 		ev.Msg("target cannot be reached, its parts wait on the disk and it is tried again")
 	}
 	return built, nil
+}
+
+// aim puts other targets in the place of those of before.
+func (h *house) aim(run []segment.Destination, targets []uploader.Destination, dests []dest.Dest) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.run, h.targets, h.dests = run, targets, dests
+}
+
+// aims are the targets of the run.
+func (h *house) aims() []segment.Destination {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.run
 }
 
 // keepLogin looks after the login of a target that has one which wants to be renewed in time, until ctx ends.

@@ -88,7 +88,9 @@ func configFile(c *cli.Context) (string, error) {
 // loadConfig reads the file. If there is none, a service has no room but those of the page.
 func loadConfig(file string) (config.Config, error) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		return config.Default(filepath.Dir(file), checks())
+		cfg, err := config.Default(filepath.Dir(file), checks())
+		cfg.File = file // where it would be
+		return cfg, err
 	}
 	return config.Load(file, checks())
 }
@@ -225,9 +227,9 @@ func runServe(ctx context.Context, opt options, set func(string) bool, file stri
 	if err != nil {
 		return err
 	}
-	h.zone = cfg.Zone
+	h.zone.Store(cfg.Zone)
 	began := time.Now()
-	svc := &service{h: h, flags: flags, set: set, file: file, again: again}
+	svc := &service{h: h, flags: flags, set: set, file: file, again: again, manager: newManager(os.Getenv)}
 	if err := svc.furnish(soft, cfg); err != nil {
 		return h.leave(soft, err)
 	}

@@ -72,7 +72,7 @@ func (st *seat) take(cfg config.Room) error {
 		return &gate{seat: st, inner: resolver(log, pressed), budget: st.svc.budgets.of(cfg.URL, w.room), grace: opt.grace}
 	}
 	st.cfg, st.who = cfg, &member{watched: w, rec: st.rec, do: st.command}
-	st.shown = st.svc.shownAs(cfg, w.room)
+	st.shown = shownAs(cfg, st.svc.cfg.Defaults, w.room)
 	return nil
 }
 
@@ -89,6 +89,13 @@ func (st *seat) change(f func()) {
 	f()
 	st.mu.Unlock()
 	st.ring()
+}
+
+// added are the settings of a room of the page; nil for one of the file.
+func (st *seat) added() *web.Settings {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.page
 }
 
 func (st *seat) ring() {
@@ -198,7 +205,7 @@ func (st *seat) follow(ctx context.Context, running *pipeline.Running, gen int) 
 			look.Reset(insist)
 			continue
 		}
-		now := time.Now().In(st.svc.zone.Load())
+		now := time.Now().In(st.svc.h.zone.Load())
 		wait := clockEvery
 		if next := cfg.Window.Next(now); !next.IsZero() {
 			wait = min(wait, time.Until(next))
@@ -240,7 +247,7 @@ var _ recorder.Resolver = (*gate)(nil)
 // Resolve asks the site, if it is to be asked.
 func (g *gate) Resolve(ctx context.Context, room segment.Room) (recorder.Live, error) {
 	_, cfg := g.seat.now()
-	now := time.Now().In(g.seat.svc.zone.Load())
+	now := time.Now().In(g.seat.svc.h.zone.Load())
 	g.skipped = false
 	if !cfg.Window.Open(now) {
 		g.live = time.Time{}
@@ -272,7 +279,7 @@ func (g *gate) Resolve(ctx context.Context, room segment.Room) (recorder.Live, e
 func (g *gate) Every() time.Duration {
 	every := g.inner.Every()
 	_, cfg := g.seat.now()
-	if g.skipped || !cfg.Window.Open(time.Now().In(g.seat.svc.zone.Load())) {
+	if g.skipped || !cfg.Window.Open(time.Now().In(g.seat.svc.h.zone.Load())) {
 		every = max(every, skippedEvery)
 	}
 	return every

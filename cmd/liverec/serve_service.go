@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/liverec/liverec/pipeline"
@@ -28,16 +26,21 @@ type service struct {
 	set     func(string) bool // whether the command line says a flag
 	file    string
 	again   <-chan struct{} // somebody wants the file to be read again
+	mark    mark            // of the file as it was read at the start
 	sites   *sites
 	budgets *budgets
-	zone    atomic.Pointer[time.Location]
-	door    *web.Server
+	door    *doorway
+	manager *manager
 	pages   *pages.Pages
 	tally   *tally
 	crier   *crier
 
 	loops sync.WaitGroup // those of the seats
 	soft  context.Context
+
+	// turn is held by whoever changes the service, one after the other: a reading of the file, a person on the page. Its
+	// holder may read what is below without mu, and holds both to write.
+	turn sync.Mutex
 
 	mu     sync.Mutex // guards what is below
 	cfg    config.Config
@@ -58,7 +61,7 @@ func (s *service) furnish(ctx context.Context, cfg config.Config) error {
 	if err := s.h.furnish(ctx, ds, false); err != nil {
 		return err
 	}
-	s.cfg, s.names = cfg, names
+	s.cfg, s.names, s.mark = cfg, names, markOf(s.file)
 	s.read = web.Config{OK: true, At: time.Now(), File: s.file}
 	return nil
 }
@@ -66,7 +69,6 @@ func (s *service) furnish(ctx context.Context, cfg config.Config) error {
 // prepare builds everything up to the start.
 func (s *service) prepare(ctx context.Context) error {
 	s.sites, s.budgets, s.seats, s.tally = newSites(s.h.opt.sites.cookies), newBudgets(), map[segment.RoomID]*seat{}, newTally()
-	s.zone.Store(s.cfg.Zone)
 	s.soft = ctx
 	var err error
 	if s.stages, err = s.h.stages(nil); err != nil {
@@ -98,18 +100,22 @@ func (s *service) prepare(ctx context.Context) error {
 		return fmt.Errorf("go on where the last run ended: %w", err)
 	}
 	s.st.Opened = s.opened
+	s.manager.alive = func(ctx context.Context) error {
+		_, err := s.h.led.PageRooms(ctx)
+		return err
+	}
 	s.crier = newCrier(s)
 	f := front{s}
 	if s.pages, err = pages.New(f, f, pages.Config{Zone: s.cfg.Zone, Locked: s.cfg.Web.PasswordFile != "", Tokens: s.h.led, TargetName: s.targetName,
 		Version: versionOf().Version}, s.h.log); err != nil {
 		return err
 	}
-	w := web.ServerConfig{Listen: s.cfg.Listen, PasswordFile: s.cfg.Web.PasswordFile, TLSCert: s.cfg.Web.TLSCert, TLSKey: s.cfg.Web.TLSKey, Version: versionOf().Version,
-		Pages: func(web.Slot) http.Handler { return s.pages }}
-	if s.door, err = web.New(w, f, f, s.h.led, s.h.log); err != nil {
+	srv, err := s.makeDoor(s.cfg)
+	if err != nil {
 		return err
 	}
-	return s.door.Listen(ctx)
+	s.door = &doorway{next: make(chan *web.Server, 1), now: srv}
+	return srv.Listen(ctx)
 }
 
 // recall takes in the rooms of the page. One that does not go together with the file waits there, and is named.
@@ -149,7 +155,7 @@ func (s *service) recallOne(k ledger.PageRoom) error {
 	return nil
 }
 
-// plan tells the ledger where the parts of a room go. The caller holds mu, or nobody else knows s yet.
+// plan tells the ledger where the parts of a room go. The caller holds turn.
 func (s *service) plan(st *seat) error {
 	who, cfg := st.now()
 	p := ledger.Plan{Keep: s.h.opt.keep}
@@ -172,7 +178,7 @@ func (s *service) plan(st *seat) error {
 	return s.h.led.SetPlan(who.room.ID, p)
 }
 
-// muster tells the crew and the disk ladder which rooms there are. The caller holds mu, or nobody else knows s yet.
+// muster tells the crew and the disk ladder which rooms there are. The caller holds turn.
 func (s *service) muster() {
 	list := make([]*member, 0, len(s.order))
 	lad := make([]pipeline.Room, 0, len(s.order))
@@ -193,28 +199,33 @@ func (s *service) opened() {
 	for _, st := range s.order {
 		s.loops.Go(func() { st.run(s.soft) })
 	}
+	s.manager.ready()
 }
 
-// seat takes a room in. The caller holds mu.
+// seat takes a room in. The caller holds turn.
 func (s *service) seat(st *seat) error {
 	if err := s.plan(st); err != nil {
 		return err
 	}
 	who, _ := st.now()
+	s.mu.Lock()
 	s.seats[who.room.ID] = st
-	s.order = append(s.order, st)
-	s.muster()
+	s.order = append(slices.Clone(s.order), st)
 	if s.open {
 		s.loops.Go(func() { st.run(s.soft) })
 	}
+	s.mu.Unlock()
+	s.muster()
 	return nil
 }
 
-// dismiss forgets a room; its recording ends as by stop. The caller holds mu.
+// dismiss forgets a room; its recording ends as by stop. The caller holds turn.
 func (s *service) dismiss(st *seat) {
 	who, _ := st.now()
+	s.mu.Lock()
 	delete(s.seats, who.room.ID)
-	s.order = slices.DeleteFunc(s.order, func(o *seat) bool { return o == st })
+	s.order = slices.DeleteFunc(slices.Clone(s.order), func(o *seat) bool { return o == st })
+	s.mu.Unlock()
 	s.muster()
 	st.change(func() { st.gone = true })
 }
@@ -223,7 +234,7 @@ func (s *service) dismiss(st *seat) {
 var quiet = []string{"to", "title", "window", "skip-titles", "priority", "paused"}
 
 // adjust gives a room other settings. A recording goes on in its part if none of them is about how it is recorded; else
-// its part is closed, and the broadcast goes on in the next one. The caller holds mu.
+// its part is closed, and the broadcast goes on in the next one. The caller holds turn.
 func (s *service) adjust(st *seat, r config.Room) error {
 	was, old := st.now()
 	keys := config.Differ(old, r, nil)
@@ -294,11 +305,12 @@ func (s *service) lookup(name string) *seat {
 
 // run runs the service until it is stopped.
 func (s *service) run(soft, hard context.Context) (pipeline.Result, error) {
-	s.h.log.Info().Int("rooms", len(s.order)).Int("targets", len(s.names)).Str("page", s.door.URL()).Str("config", s.file).Msg("service begins")
+	s.h.log.Info().Int("rooms", len(s.order)).Int("targets", len(s.names)).Str("page", s.door.server().URL()).Str("config", s.file).Msg("service begins")
 	off := context.AfterFunc(soft, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.ending = true
+		s.manager.stopping()
 	})
 	defer off()
 	res, err := s.stages.run(soft, hard, pipeline.Config{StopGrace: s.h.opt.stopGrace}, s.beside()...)
@@ -308,7 +320,10 @@ func (s *service) run(soft, hard context.Context) (pipeline.Result, error) {
 
 // beside is what runs beside the pipeline, and ends after it.
 func (s *service) beside() []supervise.Service {
-	return []supervise.Service{s.door, pageLife{s.pages}, s.crier}
+	return []supervise.Service{s.door, pageLife{s.pages}, s.crier, s.manager, &follower{file: s.file, again: s.again, watch: watchFile(s.file), read: s.reload, last: s.mark,
+		fail: func(err error) {
+			s.h.log.Warn().Err(err).Str("every", statEvery.String()).Msg("the folder of the config file cannot be watched, the file is looked at now and then")
+		}}}
 }
 
 // pageLife keeps the pages up to date.

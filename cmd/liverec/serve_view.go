@@ -185,6 +185,13 @@ func (f front) Config() web.Config {
 	return f.s.read
 }
 
+// stopping reports whether no change is taken any more.
+func (s *service) stopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending
+}
+
 // Ready is nil when the service does what it is for.
 func (f front) Ready(ctx context.Context) error {
 	f.s.mu.Lock()
@@ -258,7 +265,7 @@ func put[T any](to *T, v *T) {
 // Remove forgets a room of the page.
 func (f front) Remove(ctx context.Context, room string) error { return f.s.remove(ctx, room) }
 
-// roomOf makes a room of the page's settings: a *web.Refusal says what is wrong with them. The caller holds mu.
+// roomOf makes a room of the page's settings: a *web.Refusal says what is wrong with them. The caller holds turn.
 func (s *service) roomOf(set web.Settings) (config.Room, error) {
 	r, err := s.cfg.Room(config.Settings(set), checks())
 	if e, ok := errors.AsType[*config.Error](err); ok {
@@ -269,9 +276,9 @@ func (s *service) roomOf(set web.Settings) (config.Room, error) {
 
 // add takes a room of the page in: into the ledger first, so that it is there after a crash.
 func (s *service) add(ctx context.Context, set web.Settings) (*seat, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.stopping() {
 		return nil, web.ErrStopping
 	}
 	r, err := s.roomOf(set)
@@ -306,7 +313,7 @@ func (s *service) add(ctx context.Context, set web.Settings) (*seat, error) {
 	return st, nil
 }
 
-// taken finds the seat that has the address or the name of another one. The caller holds mu.
+// taken finds the seat that has the address or the name of another one. The caller holds turn.
 func (s *service) taken(st *seat) *seat {
 	who, _ := st.now()
 	for _, o := range s.order {
@@ -320,21 +327,19 @@ func (s *service) taken(st *seat) *seat {
 
 // alter changes the settings of a room of the page.
 func (s *service) alter(ctx context.Context, room string, f func(*web.Settings)) (*seat, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.stopping() {
 		return nil, web.ErrStopping
 	}
 	st := s.lookup(room)
 	switch {
 	case st == nil:
 		return nil, web.ErrNone
-	case st.page == nil:
+	case st.added() == nil:
 		return nil, web.ErrReadOnly
 	}
-	st.mu.Lock()
-	set := *st.page
-	st.mu.Unlock()
+	set := *st.added()
 	f(&set)
 	r, err := s.roomOf(set)
 	if err != nil {
@@ -356,16 +361,16 @@ func (s *service) alter(ctx context.Context, room string, f func(*web.Settings))
 
 // remove forgets a room of the page. Its recording ends as by stop.
 func (s *service) remove(ctx context.Context, room string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.stopping() {
 		return web.ErrStopping
 	}
 	st := s.lookup(room)
 	switch {
 	case st == nil:
 		return web.ErrNone
-	case st.page == nil:
+	case st.added() == nil:
 		return web.ErrReadOnly
 	}
 	who, _ := st.now()
@@ -379,6 +384,8 @@ func (s *service) remove(ctx context.Context, room string) error {
 
 // remembers keeps that a person has paused a room of the page, for the next start.
 func (s *service) remembers(st *seat) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	st.mu.Lock()
 	if st.page == nil || st.page.Paused == st.paused {
 		st.mu.Unlock()
@@ -401,8 +408,7 @@ func (s *service) remembers(st *seat) {
 }
 
 // shownAs are the settings of a room as texts: those that are not the default of all rooms.
-func (s *service) shownAs(r config.Room, room segment.Room) web.Settings {
-	d := s.cfg.Defaults
+func shownAs(r, d config.Room, room segment.Room) web.Settings {
 	w := web.Settings{URL: room.URL, Name: room.Name, SkipTitles: r.SkipTitles, Priority: r.Priority, Window: r.Window.String()}
 	span := func(to *string, v, def time.Duration) {
 		if v != def {

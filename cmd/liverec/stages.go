@@ -24,6 +24,7 @@ import (
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/pkg/supervise"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/hlspull"
 	"github.com/liverec/liverec/uploader"
 	"github.com/liverec/liverec/uploader/bilibili"
 	"github.com/liverec/liverec/uploader/dest"
@@ -45,7 +46,10 @@ type stages struct {
 	st        pipeline.Stages
 	bucket    *limit.Bytes
 	fits      map[uploader.Target]fitted // what was made of each target
-	rest      *recorder.Rest             // ends what earlier runs of other rooms left; nil: nothing
+	made      int                        // how many there ever were
+	rates     *rates
+	logins    *logins
+	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
 	pipe      *pipeline.Pipeline
 
 	mu      sync.Mutex // guards the cached picture
@@ -102,7 +106,9 @@ func (m *member) command(verb segment.Verb) {
 
 // stages builds everything by hand. Nothing runs yet.
 func (h *house) stages(rooms []watched) (*stages, error) {
-	s := &stages{h: h, journal: h.led, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now()))}
+	s := &stages{h: h, journal: h.led, measure: pipeline.Statfs(h.opt.data), bucket: limit.NewBytes(h.opt.rate.At(time.Now().In(h.zone.Load())))}
+	s.rates = &rates{bucket: s.bucket, zone: &h.zone, ring: make(chan struct{}, 1), table: h.opt.rate}
+	s.logins = &logins{h: h, ring: make(chan struct{}, 1), targets: h.targets}
 	wrapped, publishers, submitters, err := s.fit(h.targets, h.dests)
 	if err != nil {
 		return nil, err
@@ -145,6 +151,7 @@ func (h *house) stages(rooms []watched) (*stages, error) {
 // fitted is a target as the stages have it.
 type fitted struct {
 	lane   uploader.Target
+	number int               // of all that were ever made
 	pub    control.Publisher // one of
 	submit control.Submitter // these
 }
@@ -157,7 +164,8 @@ func (s *stages) fit(targets []uploader.Destination, dests []dest.Dest) (lanes [
 	for i, d := range targets {
 		f, ok := was[d.Target]
 		if !ok {
-			f.lane = wrap.Stack(d.Target, s.bucket, 30*time.Second, nil)
+			s.made++
+			f.lane, f.number = wrap.Stack(d.Target, s.bucket, 30*time.Second, nil), s.made
 			if f.submit, err = s.h.submitter(d.Target, dests[i], s.title); err != nil {
 				s.fits = was
 				return nil, nil, nil, err
@@ -167,7 +175,7 @@ func (s *stages) fit(targets []uploader.Destination, dests []dest.Dest) (lanes [
 			}
 		}
 		s.fits[d.Target] = f
-		lanes = append(lanes, uploader.Destination{Target: f.lane, Required: d.Required})
+		lanes = append(lanes, uploader.Destination{Target: f.lane, Required: d.Required, Version: f.number})
 		if f.submit != nil {
 			ss = append(ss, f.submit)
 		} else {
@@ -184,7 +192,9 @@ func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipe
 	r, err := recorder.New(recorder.Config{Room: w.room, Segment: w.opt.segment, MaxSize: w.opt.maxSize, Grace: max(w.opt.grace, time.Nanosecond),
 		Container: w.opt.holder, Once: s.h.opt.once, DiskFloor: 2 * s.h.opt.stopFree},
 		recorder.Deps{Resolver: res, Journal: s.journal, Dir: s.h.dir, Progress: out, Log: s.h.log,
-			Name:    func(se segment.Session, at time.Time) string { return remoteName(w.opt.name, se, at.In(s.h.zone)) },
+			Name: func(se segment.Session, at time.Time) string {
+				return remoteName(w.opt.name, se, at.In(s.h.zone.Load()))
+			},
 			Ended:   func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
 			Free:    func() (int64, error) { sp, err := s.measure(); return sp.Free, err },
 			Changed: s.changed})
@@ -254,6 +264,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...
 	s.pipe = p
 	// I7: what the queues can hold at the most, as the sum that pipeline/budget.go signs for.
 	promise := pipeline.Promise(len(s.crew.all()), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
+	promise = append(promise, pipeline.Hold{What: "HLS streams", Count: len(s.rooms), Each: hlspull.Memory})
 	s.h.log.Debug().Str("sum", status.Size(promise.Bytes())).Str("of", promise.String()).Msg("memory promise")
 	around, end := context.WithCancel(context.WithoutCancel(soft))
 	var wg sync.WaitGroup
@@ -269,11 +280,8 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...
 			}
 		})
 	}
-	wg.Go(func() { s.h.opt.rate.Follow(around, s.bucket, s.h.zone) })
+	beside = append(beside, s.rates, s.logins)
 	wg.Go(func() { s.remember(around) })
-	for _, d := range s.h.targets {
-		wg.Go(func() { s.h.keepLogin(around, d.Target) })
-	}
 	if c := s.h.opt.sites.cookies; c != "" { // the account that asks about rooms; with one file the two share a lock
 		beside = append(beside, account.FileKeeper{Cookies: c, Log: s.h.log})
 	}
@@ -347,7 +355,7 @@ func (s *stages) Status(ctx context.Context, parts bool) (status.Status, error) 
 	defer s.mu.Unlock()
 	now := time.Now()
 	if parts || now.Sub(s.at) >= time.Second {
-		st, err := picture(ctx, s.h.led, s.h.run, parts, status.Disk{}, now)
+		st, err := picture(ctx, s.h.led, s.h.aims(), parts, status.Disk{}, now)
 		if parts {
 			if err == nil {
 				s.overlay(&st, now)
