@@ -25,11 +25,11 @@ const (
 	heartbeat  = 15 * time.Second // a reader hears something at least this often
 	stallLimit = 15 * time.Second // a write that takes longer ends the stream
 	askLimit   = 5 * time.Second  // for the status
-	maxStreams = 256              // readers at once, pages and API together
+	maxStreams = 256              // readers at once
 )
 
-// Delta is what became different between two looks at the status.
-type Delta struct {
+// delta is what became different between two looks at the status.
+type delta struct {
 	// ID names the later look; a reader that comes back with it as its Last-Event-ID gets what changed since.
 	ID string
 	// Whole: Status is all there is, and whatever a reader knew is void. So it is for a new reader, and for everybody
@@ -39,16 +39,16 @@ type Delta struct {
 	Status status.Status
 }
 
-// Event is one message to a browser: its name, and its data, which may have several lines.
-type Event struct {
+// event is one message to a browser: its name, and its data, which may have several lines.
+type event struct {
 	Name string
 	Data []byte
 }
 
-// Hub looks at the status once a second while anybody listens, and tells every reader what changed since that reader
+// hub looks at the status once a second while anybody listens, and tells every reader what changed since that reader
 // heard last. There is no queue: whoever is slow gets fewer and larger changes, so a reader costs no memory but a
 // version number. It never looks while nobody listens.
-type Hub struct {
+type hub struct {
 	view View
 	log  *obs.Warner // belongs to run
 	run0 string      // begins every ID: versions of another process mean nothing here
@@ -67,16 +67,16 @@ type Hub struct {
 	rung    chan struct{} // closed at each new version
 }
 
-func newHub(v View, log zerolog.Logger) *Hub {
-	return &Hub{view: v, log: obs.NewWarner(log, 10*time.Minute), run0: rand.Text()[:8], wake: make(chan struct{}, 1),
+func newHub(v View, log zerolog.Logger) *hub {
+	return &hub{view: v, log: obs.NewWarner(log, 10*time.Minute), run0: rand.Text()[:8], wake: make(chan struct{}, 1),
 		done: make(chan struct{}), rung: make(chan struct{})}
 }
 
 // end ends all streams; browsers come back by themselves.
-func (h *Hub) end() { h.once.Do(func() { close(h.done) }) }
+func (h *hub) end() { h.once.Do(func() { close(h.done) }) }
 
 // run looks until ctx ends.
-func (h *Hub) run(ctx context.Context) error {
+func (h *hub) run(ctx context.Context) error {
 	var last time.Time
 	pause := time.NewTimer(0)
 	defer pause.Stop()
@@ -113,7 +113,7 @@ func (h *Hub) run(ctx context.Context) error {
 }
 
 // take compares a look with the one before.
-func (h *Hub) take(st status.Status) {
+func (h *hub) take(st status.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	was, next := h.now, h.version+1
@@ -176,13 +176,13 @@ func equalRooms(a, b status.Room) bool {
 }
 
 // since is what changed after a version, or a channel that rings when something did.
-func (h *Hub) since(version uint64) (Delta, uint64, <-chan struct{}) {
+func (h *hub) since(version uint64) (delta, uint64, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.version == 0 || version == h.version {
-		return Delta{}, version, h.rung
+		return delta{}, version, h.rung
 	}
-	c := Delta{ID: fmt.Sprintf("%s.%d", h.run0, h.version), Status: h.now}
+	c := delta{ID: fmt.Sprintf("%s.%d", h.run0, h.version), Status: h.now}
 	if version < h.whole || version > h.version {
 		c.Whole = true
 		return c, h.version, nil
@@ -202,7 +202,7 @@ func (h *Hub) since(version uint64) (Delta, uint64, <-chan struct{}) {
 }
 
 // parse is the version in an ID of this process, 0 for any other text.
-func (h *Hub) parse(id string) uint64 {
+func (h *hub) parse(id string) uint64 {
 	run, n, ok := strings.Cut(id, ".")
 	if !ok || run != h.run0 {
 		return 0
@@ -214,7 +214,7 @@ func (h *Hub) parse(id string) uint64 {
 	return v
 }
 
-func (h *Hub) join() bool {
+func (h *hub) join() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.readers >= maxStreams {
@@ -228,25 +228,25 @@ func (h *Hub) join() bool {
 	return true
 }
 
-func (h *Hub) leave() {
+func (h *hub) leave() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.readers--
 }
 
-// Feed makes a handler of server-sent events out of the changes. render is called once for each change, however many
-// readers hear it, so it depends on nothing but the change (a page in two languages has two feeds); it may give no
-// event. It must not keep or change what it is given.
-func (h *Hub) Feed(render func(Delta) []Event) http.Handler {
+// feed makes a handler of server-sent events out of the changes. render is called once for each change, however many
+// readers hear it, so it depends on nothing but the change; it may give no event. It must not keep or change what it is
+// given.
+func (h *hub) feed(render func(delta) []event) http.Handler {
 	return &feed{hub: h, render: render}
 }
 
 type feed struct {
-	hub    *Hub
-	render func(Delta) []Event
+	hub    *hub
+	render func(delta) []event
 
 	mu    sync.Mutex // guards what is below, and is held while one reader renders for all
-	at    string     // Delta.ID of what is in ready
+	at    string     // delta.ID of what is in ready
 	ready map[uint64][]byte
 }
 
@@ -254,7 +254,7 @@ type feed struct {
 const maxReady = 8
 
 // block is a change as it goes over the line.
-func (f *feed) block(since uint64, c Delta) []byte {
+func (f *feed) block(since uint64, c delta) []byte {
 	if c.Whole {
 		since = 0
 	}
@@ -274,7 +274,7 @@ func (f *feed) block(since uint64, c Delta) []byte {
 }
 
 // encodeEvents writes events; the ID stands in the last, so that a reader that was cut off in between asks again.
-func encodeEvents(id string, events []Event) []byte {
+func encodeEvents(id string, events []event) []byte {
 	var b bytes.Buffer
 	for i, e := range events {
 		fmt.Fprintf(&b, "event: %s\n", e.Name)
@@ -354,7 +354,7 @@ func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // asJSON is the feed of /api/v1/events: "status" has everything, "change" what is different.
-func asJSON(c Delta) []Event {
+func asJSON(c delta) []event {
 	name := "change"
 	if c.Whole {
 		name = "status"
@@ -363,5 +363,5 @@ func asJSON(c Delta) []Event {
 	if err != nil {
 		return nil // a status is texts and numbers; the one thing that JSON cannot write is an infinite rate
 	}
-	return []Event{{name, data}}
+	return []event{{name, data}}
 }

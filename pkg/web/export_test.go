@@ -55,9 +55,9 @@ func (s *sessions) Open(now time.Time) string             { return s.open(now) }
 func (s *sessions) Holds(text string, now time.Time) bool { return s.holds(text, now) }
 func (s *sessions) Count() int                            { return len(s.all) }
 
-// Take is Hub.take; Since is what changed after an ID, and whether anything did.
-func (h *Hub) Take(st status.Status) { h.take(st) }
-func (h *Hub) Since(id string) (Delta, bool) {
+// Take is hub.take; Since is what changed after an ID, and whether anything did.
+func (h *hub) Take(st status.Status) { h.take(st) }
+func (h *hub) Since(id string) (delta, bool) {
 	c, _, rung := h.since(h.parse(id))
 	return c, rung == nil
 }

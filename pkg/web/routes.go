@@ -47,7 +47,7 @@ func (s *Server) routes() []route {
 		{"GET", "/api/v1/broadcasts", needRead, "listBroadcasts", s.listBroadcasts},
 		{"GET", "/api/v1/broadcasts/{id}", needRead, "getBroadcast", s.getBroadcast},
 		{"GET", "/api/v1/config", needRead, "getConfig", s.getConfig},
-		{"GET", "/api/v1/events", needRead, "listen", s.hub.Feed(asJSON).ServeHTTP},
+		{"GET", "/api/v1/events", needRead, "listen", s.hub.feed(asJSON).ServeHTTP},
 		{"GET", "/api/v1/tokens", needPerson, "listTokens", s.listTokens},
 		{"POST", "/api/v1/tokens", needPerson, "addToken", s.addToken},
 		{"DELETE", "/api/v1/tokens/{id}", needPerson, "removeToken", s.removeToken},
@@ -124,8 +124,7 @@ func (s *Server) pages() http.Handler {
 			writeTrouble(w, trouble{http.StatusNotFound, "no_route", "there are no pages here", ""})
 		})
 	}
-	inner := compress(s.cfg.Pages(Slot{View: s.view, Commander: s.do, Events: s.hub, Locked: s.pass != nil,
-		SignedIn: func(r *http.Request) bool { return passOf(r).scope != "" }}))
+	inner := compress(s.cfg.Pages(Slot{Locked: s.pass != nil, SignedIn: func(r *http.Request) bool { return passOf(r).person }}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, t := s.passFor(r)
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead

@@ -81,7 +81,7 @@ type Server struct {
 	store Store
 	log   zerolog.Logger
 
-	hub      *Hub
+	hub      *hub
 	pass     *password // nil: there is none
 	cert     *certificate
 	sessions *sessions
@@ -125,9 +125,6 @@ func (s *Server) String() string { return "web server" }
 
 // Handler is everything behind the socket, for tests.
 func (s *Server) Handler() http.Handler { return s.handler }
-
-// Events is the hub that the pages and the API listen to.
-func (s *Server) Events() *Hub { return s.hub }
 
 // Listen opens the socket, so that an address that is taken is known at the start. Run does it where nobody did.
 func (s *Server) Listen(ctx context.Context) error {

@@ -2,8 +2,9 @@ package web
 
 import "net/http"
 
-// Slot is what the pages get from the door. They are one http.Handler, made by Config.Pages, that is asked for everything
-// but /api/, /metrics, /healthz, /readyz, POST /login and POST /logout.
+// Slot is what the pages get from the door; the house (a View, a Commander) they get from whoever makes them. They are
+// one http.Handler, made by ServerConfig.Pages, that is asked for everything but /api/, /metrics, /healthz, /readyz, POST
+// /login and POST /logout.
 //
 // Who passes: only a request that is signed in reaches the handler, with three exceptions that everybody may see: GET
 // /login, GET /assets/… and GET /favicon.ico. Everybody else is sent to /login?next=PATH with 303. Where no password is
@@ -28,9 +29,6 @@ import "net/http"
 // Time: an answer has 30 s to be written. One that takes longer (a preview) calls ExtendWrite before each write; a
 // request body has at most 64 KiB. Text that is longer than a network packet is compressed on the way.
 type Slot struct {
-	View      View
-	Commander Commander
-	Events    *Hub
 	// Locked reports whether there is a password, and so a session that can be ended.
 	Locked bool
 	// SignedIn reports whether a request comes from somebody who may see everything; in the handler it is false only
