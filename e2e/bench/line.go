@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,7 +89,7 @@ func (b *bench) narrow(ctx context.Context, rate float64) error {
 			var last time.Time
 			var behind int64
 			var store time.Duration
-			for _, c := range proxy.Calls() {
+			for _, c := range answered(ctx, proxy) {
 				if !strings.HasSuffix(c.Key, ".flv") {
 					continue
 				}
@@ -202,6 +203,17 @@ func (b *bench) narrow(ctx context.Context, rate float64) error {
 		b.row(at+": closed files of 30 s, one by one", share("closed"), "", "")
 	}
 	return nil
+}
+
+// answered gives the calls of a proxy once each has its answer: a client may have read it before the proxy says so.
+func answered(ctx context.Context, p *rig.Proxy) []rig.Call {
+	for range 500 {
+		calls := p.Calls()
+		if !slices.ContainsFunc(calls, func(c rig.Call) bool { return c.Done.IsZero() }) || sleep(ctx, 10*time.Millisecond) != nil {
+			return calls
+		}
+	}
+	return p.Calls() // somebody hung up
 }
 
 // seal gives the moment at which the newest part of a data folder lost its ".part", up to the end of the program.
