@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/liverec/liverec/e2e/rig"
+	"github.com/liverec/liverec/pkg/liveroom"
 )
 
 // runs starts a service with a config file of deploy/, its folders and secrets in dir, and asks it as a probe would.
@@ -318,4 +319,36 @@ func TestKubernetes(t *testing.T) {
 		paths = append(paths, p.Get.Path)
 	}
 	runs(t, conf, paths...)
+}
+
+// The back-up that docs/deploy.md tells of: the ledger alone, in another folder, knows everything and can ask the targets.
+func TestBackUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, url := live(t, liveroom.Config{Duration: 6 * time.Second})
+	p := liverec(dir, "record", url, "--once", "--to", "file:archive", "--data", "data").Start(t)
+	p.Ends(t, after(6*time.Second), 0)
+	b, err := os.ReadFile(filepath.Join(dir, "data", "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "restored"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "restored", "ledger.db"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var st struct {
+		Rooms []struct {
+			Broadcast string `json:"broadcast"`
+		} `json:"rooms"`
+	}
+	rig.JSON(t, liverec(dir, "status", "--json", "--data", "restored"), 0, &st)
+	if len(st.Rooms) != 1 || st.Rooms[0].Broadcast == "" {
+		t.Fatalf("the restored ledger knows %+v", st)
+	}
+	v := liverec(dir, "verify", st.Rooms[0].Broadcast, "--data", "restored").Start(t)
+	v.Ends(t, 30*time.Second, 0)
+	r := liverec(dir, "resume", "--data", "restored").Start(t)
+	r.Ends(t, 30*time.Second, 0)
 }

@@ -198,3 +198,28 @@ func TestHooksAndNotifications(t *testing.T) {
 		t.Errorf("orphans: %v", orphans)
 	}
 }
+
+// A config file that becomes wrong is told with its line, and changes nothing.
+func TestABrokenConfigIsTold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	box := openMailbox(t, false)
+	name := filepath.Join(dir, "liverec.toml")
+	text := fmt.Sprintf("listen = \"127.0.0.1:0\"\n[target.archive]\nto = \"file:archive\"\n[[notify]]\nurl = %q\non = [\"trouble\"]\n", box.address())
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := liverec(dir, "serve").Start(t)
+	rig.Until(t, 20*time.Second, "the service runs", func() bool { return strings.Contains(p.Stderr.String(), "service begins") })
+	if err := os.WriteFile(name, []byte(text+"[[room]]\nurl = 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rig.Until(t, 40*time.Second, "a person is told", func() bool {
+		return strings.Contains(box.letters(), "The config file has an error, the old settings stay: "+name+":8:7: room.url: it takes a text in quotes")
+	})
+	if strings.Contains(p.Stderr.String(), rig.Secret) {
+		t.Error("a secret of an address is seen")
+	}
+	p.Signal(syscall.SIGTERM)
+	p.Ends(t, 30*time.Second, 0)
+}
