@@ -267,6 +267,14 @@ func (p *page) Patience() time.Duration {
 	return d
 }
 
+// Patience is that of the site behind the gate; 0: the usual.
+func (g *gate) Patience() time.Duration {
+	if p, ok := g.inner.(recorder.Patient); ok {
+		return p.Patience()
+	}
+	return 0
+}
+
 // pageWait is how long an address may take to turn out to be a page.
 const pageWait = 15 * time.Second
 

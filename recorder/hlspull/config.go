@@ -83,6 +83,7 @@ type Source struct {
 	place  *place
 	spool  string // folder for what is too large for memory
 	host   atomic.Pointer[string]
+	grade  atomic.Pointer[string]
 	found  *found // what Open found
 }
 

@@ -198,6 +198,8 @@ func (e *engine) point(now time.Time, moved bool) {
 	o := e.origins[e.at]
 	host := o.host()
 	e.s.host.Store(&host)
+	grade := gradeOf(o.variant)
+	e.s.grade.Store(&grade)
 	for _, t := range e.tracks {
 		w := &t.watch
 		raw := o.list

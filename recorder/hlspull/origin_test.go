@@ -360,7 +360,8 @@ type seam struct {
 
 // result is what came out of a Run.
 type result struct {
-	video, sound []int // ordinals, in order of arrival
+	grades       []string // what the quality was called, at changes
+	video, sound []int    // ordinals, in order of arrival
 	salts        []byte
 	dts          [3][]time.Duration
 	seams        []seam
@@ -424,6 +425,9 @@ func drive(t *testing.T, s *hlspull.Source, res *result, limit time.Duration) {
 	go func() {
 		defer close(done)
 		for b := range out {
+			if q := s.Quality(); len(res.grades) == 0 || res.grades[len(res.grades)-1] != q {
+				res.grades = append(res.grades, q)
+			}
 			res.take(t, b)
 			b.Release()
 		}

@@ -1,11 +1,16 @@
 package hlspull
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/liverec/liverec/pkg/media/hls"
+	"github.com/liverec/liverec/pkg/naming"
+	"github.com/liverec/liverec/recorder"
 )
+
+var _ recorder.Graded = (*Source)(nil)
 
 const (
 	// stepAfter is how many segments in a row have to come slower than they play before a lower quality is taken.
@@ -204,4 +209,22 @@ func (e *engine) same(f *found) {
 			return
 		}
 	}
+}
+
+// Quality is the form that segments come in now, as its list calls it or by its height; "" if there is no choice.
+func (s *Source) Quality() string {
+	if g := s.grade.Load(); g != nil {
+		return *g
+	}
+	return ""
+}
+
+func gradeOf(v hls.Variant) string {
+	switch {
+	case v.Name != "":
+		return naming.Line(v.Name)
+	case v.Height > 0:
+		return strconv.Itoa(v.Height) + "p"
+	}
+	return ""
 }

@@ -84,6 +84,9 @@ func TestQualityFollowsTheLine(t *testing.T) {
 				if len(steps) != 3 || steps[0] != "h@0" || steps[1][0] != 'l' || steps[2][0] != 'h' {
 					t.Fatalf("steps: %v", steps)
 				}
+				if g := strings.Join(r.grades, " "); g != "1080p 360p 1080p" {
+					t.Errorf("it was called %s", g)
+				}
 				var down, up int
 				fmt.Sscanf(steps[1], "l@%d", &down)
 				fmt.Sscanf(steps[2], "h@%d", &up)
