@@ -53,7 +53,8 @@ type submission struct {
 	look    *Action // nil: nothing waits to be proven
 	token   string  // newer than that of the actions
 	named   bool
-	parts   int // of the list that was confirmed
+	parts   int               // of the list that was confirmed
+	redone  map[uint32]string // the objects that were sent again, by Seq: a plan from before that knows no better
 
 	until  time.Time // after a failure: do not set it before
 	again  *backoff.Backoff
@@ -295,6 +296,9 @@ func (e *submissions) see(ctx context.Context, s *submission) {
 			continue
 		}
 		seq := d.Segment.ID.Seq
+		if tag, ok := s.redone[seq]; ok && tag == d.Receipt.Tag {
+			continue // the plan is older than what was done
+		}
 		if p, ok := sight.Proven[seq]; ok {
 			if verr := e.c.Journal.Verified(ctx, a.Target, d.Segment.ID, p); verr != nil {
 				err = errors.Join(err, fmt.Errorf("record the proof of %s: %w", d.Segment.ID, verr))
@@ -302,10 +306,12 @@ func (e *submissions) see(ctx context.Context, s *submission) {
 			}
 			changed = true
 			e.c.Log.Info().Str("session", string(a.Session.ID)).Str("target", string(a.Target)).Uint32("seq", seq).Str("how", p.How).Msg("part proven")
-		} else if why, ok := sight.Bad[seq]; ok {
-			changed = e.again(ctx, a, seq, why) || changed
-		} else if why, ok := sight.Broken[seq]; ok {
-			changed = e.mend(ctx, a, d, why) || changed
+		} else if e.redo(ctx, a, d, sight) {
+			changed = true
+			if s.redone == nil {
+				s.redone = map[uint32]string{}
+			}
+			s.redone[seq] = d.Receipt.Tag
 		}
 	}
 	if err != nil {
@@ -332,6 +338,18 @@ func (e *submissions) see(ctx context.Context, s *submission) {
 		s.look = nil // the plan is old
 		e.c.Nudge()
 	}
+}
+
+// redo has a part sent once more if it has to be.
+func (e *submissions) redo(ctx context.Context, a *Action, d segment.Delivery, sight Sight) bool {
+	seq := d.Segment.ID.Seq
+	if why, ok := sight.Bad[seq]; ok {
+		return e.again(ctx, a, seq, why)
+	}
+	if why, ok := sight.Broken[seq]; ok {
+		return e.mend(ctx, a, d, why)
+	}
+	return false
 }
 
 // mend has a part sent once more: a repaired copy of it, if there was something to repair. The copy has to play as long as

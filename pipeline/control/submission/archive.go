@@ -166,6 +166,11 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 	if err := j.gov.Try(bilibili.Submission); err != nil {
 		return err
 	}
+	if s.try(want) {
+		if err := j.save(ctx); err != nil {
+			return err
+		}
+	}
 	if err := j.write(ctx, "edit", payload, nil); err != nil {
 		if bilibili.CodeOf(err) == 21015 {
 			return j.bad(err, j.byPlace(videos, want))
@@ -193,9 +198,21 @@ func (j *job) edit(ctx context.Context, i int, want []segment.Delivery) error {
 	return j.sure(ctx, s, t, want)
 }
 
+// try notes which names an edit is about to put into a submission, and reports whether there is one that it did not know:
+// its answer may be lost, and the part sent again under another name before anybody sees that this one is there.
+func (s *sub) try(want []segment.Delivery) (learnt bool) {
+	for _, e := range entries(want) {
+		if !slices.Contains(s.Parts, e) && !slices.Contains(s.Tried, e) {
+			s.Tried = append(s.Tried, e)
+			learnt = true
+		}
+	}
+	return learnt
+}
+
 // sure notes that a submission was seen to show want.
 func (j *job) sure(ctx context.Context, s *sub, t texts, want []segment.Delivery) error {
-	s.Sure, s.Parts, s.Lost = true, s.with(want), ""
+	s.Sure, s.Parts, s.Tried, s.Lost = true, s.with(want), nil, ""
 	s.Title, s.Desc, s.Tag, s.Cover = t.title, t.desc, t.tag, t.cover
 	return j.save(ctx)
 }
@@ -229,7 +246,7 @@ func (j *job) merge(v *view, s *sub, want []segment.Delivery) (list []map[string
 	for _, d := range want {
 		byFile[d.Receipt.Tag] = d.Segment.ID.Seq
 	}
-	for _, e := range s.Parts {
+	for _, e := range slices.Concat(s.Parts, s.Tried) {
 		before[e.File] = e.Seq
 	}
 	there := map[uint32]bool{}

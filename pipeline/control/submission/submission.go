@@ -159,11 +159,12 @@ type note struct {
 type sub struct {
 	AID   int64     `json:"aid"`
 	BVID  string    `json:"bvid"`
-	At    time.Time `json:"at"`             // when it was made or found
-	Parts []entry   `json:"parts"`          // what it shows of ours
-	Sure  bool      `json:"sure"`           // it was seen to show them
-	Lost  string    `json:"lost,omitempty"` // why nothing is added to it any more
-	Gone  time.Time `json:"gone,omitzero"`  // since when it is not found
+	At    time.Time `json:"at"`              // when it was made or found
+	Parts []entry   `json:"parts"`           // what it shows of ours
+	Tried []entry   `json:"tried,omitempty"` // what edits whose answer was lost may have put into it
+	Sure  bool      `json:"sure"`            // it was seen to show them
+	Lost  string    `json:"lost,omitempty"`  // why nothing is added to it any more
+	Gone  time.Time `json:"gone,omitzero"`   // since when it is not found
 	// What was last sent; what we want is compared with it.
 	Title string `json:"title"`
 	Desc  string `json:"desc"`
