@@ -264,7 +264,7 @@ func (s *stages) run(soft, hard context.Context, cfg pipeline.Config, beside ...
 	s.pipe = p
 	// I7: what the queues can hold at the most, as the sum that pipeline/budget.go signs for.
 	promise := pipeline.Promise(len(s.crew.all()), recorder.MemoryPerRoom, len(s.h.targets)*s.h.opt.uploads, workerMemory)
-	promise = append(promise, pipeline.Hold{What: "HLS streams", Count: len(s.rooms), Each: hlspull.Memory})
+	promise = append(promise, pipeline.Hold{What: "HLS streams", Count: len(s.crew.all()), Each: hlspull.Memory})
 	s.h.log.Debug().Str("sum", status.Size(promise.Bytes())).Str("of", promise.String()).Msg("memory promise")
 	around, end := context.WithCancel(context.WithoutCancel(soft))
 	var wg sync.WaitGroup
