@@ -81,6 +81,7 @@ type link struct {
 	shape shape // the writer's
 
 	pending *media.Batch // waits for room
+	weight  int64        // its size
 	since   time.Time
 	skip    skip
 	began   time.Time
@@ -253,7 +254,7 @@ func (l *link) receive(b *media.Batch) {
 		l.giveUp(b)
 		return
 	}
-	l.pending, l.since = b, now
+	l.pending, l.weight, l.since = b, int64(b.Size()), now
 	if !l.q.fits(b) {
 		return
 	}
@@ -265,8 +266,7 @@ func (l *link) receive(b *media.Batch) {
 }
 
 func (l *link) sent() {
-	b := l.pending
-	l.q.bytes.Add(int64(b.Size()))
+	l.q.bytes.Add(l.weight) // the batch is the writer's, and may be another one by now
 	if d := time.Since(l.since); d > 10*time.Millisecond {
 		l.c.view.change(func(s *Snapshot) { s.WorstStall = max(s.WorstStall, d) })
 	}
