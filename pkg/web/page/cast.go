@@ -161,6 +161,9 @@ func (p *Pages) brief(l lang, b segment.Broadcast) *castBrief {
 	}
 	c := &castBrief{ID: string(b.Session.ID), Title: b.Session.Title, Streamer: b.Session.Streamer, Began: b.Session.Started,
 		Ended: b.Session.Ended, Open: b.Session.Ended.IsZero(), Tone: "ok"}
+	if c.Streamer == b.Session.Room.Name {
+		c.Streamer = "" // it stands there already
+	}
 	if whole := recorded + missing; whole > 0 {
 		share := float64(recorded) / float64(whole) * 100
 		if missing > 0 {
