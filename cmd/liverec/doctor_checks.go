@@ -26,6 +26,7 @@ import (
 	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/status"
 	"github.com/liverec/liverec/recorder"
+	"github.com/liverec/liverec/recorder/hlspull"
 	"github.com/liverec/liverec/recorder/site/external"
 	"github.com/liverec/liverec/uploader/dest"
 )
@@ -205,6 +206,7 @@ func short(d time.Duration) string {
 // lookMemory compares the memory promise with what there is.
 func (p *patient) lookMemory(context.Context) []check {
 	promise := pipeline.Promise(p.rooms, recorder.MemoryPerRoom, max(len(p.dests), 1)*max(p.opt.uploads, 3), workerMemory)
+	promise = append(promise, pipeline.Hold{What: "HLS streams", Count: p.rooms, Each: hlspull.Memory})
 	have, where := memory()
 	k := check{"memory", "", checkOK, fmt.Sprintf("at most %s for queues and buffers if all %s are live at once", status.Size(promise.Bytes()), count(p.rooms, "room")), ""}
 	if p.rooms == 1 {

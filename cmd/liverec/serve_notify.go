@@ -154,7 +154,10 @@ func (c *crier) look(ctx context.Context, tel *facts.Teller) {
 			if t.State == facts.Ends {
 				ev = c.s.h.log.Info()
 			}
-			ev.Str("trouble", t.Key).Str("state", t.State).Str("hint", t.Hint).Msg(t.Text)
+			if t.Hint != "" {
+				ev = ev.Str("hint", t.Hint)
+			}
+			ev.Str("trouble", t.Key).Str("state", t.State).Msg(t.Text)
 		}
 		c.hooks.Tell(f)
 		c.notes.Tell(f)
