@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -168,6 +169,17 @@ func TestServeAPI(t *testing.T) {
 			}
 		}
 	}()
+	// And fifty readers who never read: they cost no frame.
+	for range 50 {
+		c, err := net.Dial("tcp", strings.TrimPrefix(d.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := fmt.Fprintf(c, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", made.Token); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const name = "päge 1 \"x\" %41?"
 	at := "/api/v1/rooms/" + url.PathEscape(name)
 	d.ask("POST", "/api/v1/rooms", fmt.Sprintf(`{"url":%q,"name":%q}`, page, name), 201, nil)
@@ -219,6 +231,13 @@ func TestServeAPI(t *testing.T) {
 		}
 		return series[fmt.Sprintf("{__name__=\"liverec_received_bytes_total\", room=%q}", name)] > 0 && series[`{__name__="liverec_config_ok"}`] == 1
 	})
+	var now picture.Status
+	d.ask("GET", "/api/v1/status", "", 200, &now, token)
+	for _, r := range now.Rooms {
+		if r.Gaps > 0 || r.State != picture.OnAir {
+			t.Errorf("%s is %s and has %d gaps", r.Room, r.State, r.Gaps)
+		}
+	}
 	d.ask("DELETE", at, "", 204, nil)
 	d.ask("GET", at, "", 404, nil)
 	d.ask("DELETE", "/api/v1/tokens/"+made.ID, "", 204, nil)
