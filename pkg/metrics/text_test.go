@@ -59,6 +59,18 @@ func TestTheNamesOfTheContractStandThere(t *testing.T) {
 	}
 }
 
+func TestTheDocsNameEveryMetric(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range metrics.Names() {
+		if !regexp.MustCompile("\\| `" + n + "[`{]").Match(doc) {
+			t.Errorf("docs/api.md does not name %s", n)
+		}
+	}
+}
+
 // A line of the text format, as its description has it.
 var line = regexp.MustCompile(`^(# (HELP [a-z_]+ [^\\\n]+|TYPE [a-z_]+ (gauge|counter))|[a-z_]+(\{[a-z]+="([^"\\\n]|\\[\\"n])*"(,[a-z]+="([^"\\\n]|\\[\\"n])*")*\})? [-+0-9.e]+)$`)
 
