@@ -53,6 +53,9 @@ func steady(tb testing.TB) (next func() int, s *nowhere) {
 }
 
 func TestNoAllocationPerPacket(t *testing.T) {
+	if raceDetector {
+		return
+	}
 	next, s := steady(t)
 	for range 1200 {
 		next()
@@ -82,6 +85,9 @@ func BenchmarkPush(b *testing.B) {
 
 // Nothing is allocated for a packet of any other codec either, whatever is done to it on its way.
 func TestNoAllocationPerPacketOfAnyCodec(t *testing.T) {
+	if raceDetector {
+		return
+	}
 	hevc, avc := pictures(t, media.HEVC, "hevc.h265", true), pictures(t, media.AVC, "closed.h264", true)
 	coded := hevc
 	coded.units = slices.Clone(hevc.units)

@@ -262,6 +262,8 @@ func readers(b []byte, seed uint64) map[string]io.Reader {
 	one := 1
 	if len(b) > 1<<20 {
 		one = 333
+	} else if raceDetector && len(b) > 1<<14 {
+		one = 7
 	}
 	return map[string]io.Reader{
 		"one byte":   &pieces{b, func() int { return one }},

@@ -195,6 +195,9 @@ func FuzzClassify(f *testing.F) {
 
 // No tag of any codec costs an allocation.
 func TestNoAllocationPerTagOfAnyCodec(t *testing.T) {
+	if raceDetector {
+		return
+	}
 	r := rand.New(rand.NewPCG(3, 3))
 	body := func(head string, n int) []byte {
 		b := append([]byte(head), 0, 0, 0, byte(n), 0x26, 1)
