@@ -56,6 +56,7 @@
 //	progress  segment.Progress, 64              Pipeline.Run   recorders, non-blocking  Pipeline.Run, all recorders returned
 //	outcomes  segment.Outcome, 64               Pipeline.Run   lanes                    Pipeline.Run, transport returned
 //	plan      []control.Action, 1, newest wins  executor       control                  control, outcomes closed and decided
+//	edits     control.edit, 0                   submissions    Control.Edit, which waits never
 //	kick      struct{}, 1                       Pipeline.Run   control, disk ladder     never
 //	nudge     struct{}, 1                       Control        executors, anybody       never
 //
