@@ -206,16 +206,13 @@ func short(d time.Duration) string {
 // lookMemory compares the memory promise with what there is.
 func (p *patient) lookMemory(context.Context) []check {
 	promise := pipeline.Promise(p.rooms, recorder.MemoryPerRoom, max(len(p.dests), 1)*max(p.opt.uploads, 3), workerMemory)
-	promise = append(promise, pipeline.Hold{What: "HLS streams", Count: p.rooms, Each: hlspull.Memory})
+	most := promise.Bytes() + int64(p.rooms)*hlspull.Memory
 	have, where := memory()
-	k := check{"memory", "", checkOK, fmt.Sprintf("at most %s for queues and buffers if all %s are live at once", status.Size(promise.Bytes()), count(p.rooms, "room")), ""}
-	if p.rooms == 1 {
-		k.Text = fmt.Sprintf("at most %s for queues and buffers", status.Size(promise.Bytes()))
-	}
+	k := check{"memory", "", checkOK, fmt.Sprintf("queues and buffers take at most %s for %s of FLV, %s for HLS with the largest segments", status.Size(promise.Bytes()), count(p.rooms, "room"), status.Size(most)), ""}
 	if have > 0 {
 		k.Text += fmt.Sprintf("; %s has %s", where, status.Size(have))
 		if promise.Bytes() > have/2 {
-			k.State, k.Cure = checkWarn, "That is more than half of it. Give it more, or record fewer rooms in one process."
+			k.State, k.Cure = checkWarn, "That is more than half of it, if all are live at once. Give it more, or record fewer rooms in one process."
 		}
 	}
 	return []check{k}
