@@ -10,10 +10,15 @@
 	const load = (src) => loaded[src] ??= new Promise((yes, no) => {
 		const s = document.createElement('script');
 		s.src = src;
+		s.async = false; // in the order in which they are asked for
 		s.onload = yes;
 		s.onerror = () => { delete loaded[src]; no(new Error('load ' + src)); };
 		document.head.append(s);
 	});
+
+	// The page is seen first: what makes it live comes behind the first picture of it.
+	const painted = new Promise((yes) => requestAnimationFrame(() => setTimeout(yes)));
+	painted.then(() => me.htmx.split(' ').forEach(load));
 
 	// The connection.
 	const stale = $('#stale');
@@ -49,6 +54,7 @@
 		style.rel = 'stylesheet';
 		style.href = me.plotstyle;
 		document.head.append(style);
+		await painted;
 		await load(me.plot);
 		const spans = $('.spans'), charts = [];
 		let long = false, step = 1, most = 300;
@@ -73,7 +79,7 @@
 			c.u = new uPlot({
 				width: width(c), height: 124, legend: {show: false}, padding: [10, 6, 0, 0],
 				cursor: {y: false, points: {size: 6}, drag: {x: false, y: false}},
-				scales: {y: {range: (u, lo, hi) => [0, hi > 0 ? hi * 1.1 : 1]}},
+				scales: {y: {range: (u, lo, hi) => [0, Math.max(hi * 1.1, 1e6)]}},
 				axes: [{...axis, size: 24, space: 70, values: (u, ticks) => ticks.map((t) => new Date(t * 1000).toLocaleTimeString([], {hour: '2-digit', minute: '2-digit', hour12: false}))},
 					{...axis, size: 74, space: 34, values: (u, ticks) => ticks.map((v) => v ? c.say(v) : '0')}],
 				series: [{}, ...c.columns.map((_, i) => line(i + 1))],
