@@ -18,7 +18,7 @@ import (
 // Whatever a server does, frames come once and in order, and what is missing is told: neither more nor less.
 func TestChaos(t *testing.T) {
 	rounds := uint64(60)
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		rounds = 10
 	}
 	for seed := range rounds {
@@ -146,7 +146,7 @@ func chaos(t *testing.T, seed uint64) (*origin, *channel, float64) {
 // A process that dies goes on behind the last place whose media is durable, and in the end it is the same.
 func TestChaosWithDeaths(t *testing.T) {
 	rounds := uint64(40)
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		rounds = 10
 	}
 	for seed := range rounds {

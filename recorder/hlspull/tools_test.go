@@ -46,7 +46,7 @@ func command(t testing.TB, dir, name string, args ...string) string {
 
 // What ffmpeg writes comes out frame by frame, as often as ffprobe counts it.
 func TestFFmpeg(t *testing.T) {
-	source := []string{"-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "10"}
+	source := []string{"-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "6"}
 	x264 := []string{"-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-bf", "2", "-pix_fmt", "yuv420p"}
 	x265 := []string{"-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=50:log-level=none", "-pix_fmt", "yuv420p"}
 	aac := []string{"-c:a", "aac"}

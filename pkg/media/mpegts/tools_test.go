@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -40,13 +41,26 @@ func run(t testing.TB, name string, args ...string) string {
 // clip is an encoded file and the same remuxed to a transport stream.
 type clip struct{ source, ts string }
 
+// encoded is what encode has made: source and transport stream by their arguments. Several tests want the same ones.
+var encoded sync.Map
+
 // encode makes a clip of what the arguments say. format is the container of the source.
 func encode(t testing.TB, format string, args ...string) clip {
 	t.Helper()
 	dir := t.TempDir()
 	c := clip{filepath.Join(dir, "a."+format), filepath.Join(dir, "a.ts")}
+	key := format + " " + strings.Join(args, " ")
+	if made, ok := encoded.Load(key); ok {
+		for i, path := range [2]string{c.source, c.ts} {
+			if err := os.WriteFile(path, made.([2][]byte)[i], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
 	run(t, "ffmpeg", slices.Concat([]string{"-v", "error"}, args, []string{c.source})...)
 	c.ts = c.remux(t)
+	encoded.Store(key, [2][]byte{read(t, c.source), read(t, c.ts)})
 	return c
 }
 

@@ -1,0 +1,5 @@
+//go:build !race
+
+package mp4_test
+
+const raceDetector = false
