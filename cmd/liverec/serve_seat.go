@@ -23,6 +23,9 @@ const (
 	insist = 5 * time.Second
 	// clockEvery is how often a window is looked at, whatever it says: a clock that is set is noticed within it.
 	clockEvery = time.Minute
+	// waitEvery is how often a room is looked at, at the most, while nothing is on: a site that could be asked more often
+	// is not asked so for many rooms. Who was recorded just now is looked for sooner.
+	waitEvery = 5 * time.Second
 	// skippedEvery is how often a live room is looked at whose title is not wanted.
 	skippedEvery = time.Minute
 )
@@ -277,7 +280,7 @@ func (g *gate) Resolve(ctx context.Context, room segment.Room) (recorder.Live, e
 
 // Every is that of the site, or longer where nothing is expected.
 func (g *gate) Every() time.Duration {
-	every := g.inner.Every()
+	every := max(g.inner.Every(), waitEvery)
 	_, cfg := g.seat.now()
 	if g.skipped || !cfg.Window.Open(time.Now().In(g.seat.svc.h.zone.Load())) {
 		every = max(every, skippedEvery)
