@@ -119,7 +119,7 @@ func TestHooksAndNotifications(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	good, bad := openMailbox(t, false), openMailbox(t, true)
-	room, url := serve(t, liveroom.Config{Duration: 24 * time.Second, Bitrate: 2_000_000})
+	room, url := serve(t, liveroom.Config{Duration: 30 * time.Second, Bitrate: 2_000_000})
 	script := func(name, text string) string {
 		p := filepath.Join(dir, name)
 		if err := os.WriteFile(p, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
@@ -154,7 +154,9 @@ func TestHooksAndNotifications(t *testing.T) {
 	p = liverec(dir, "serve").Start(t)
 	rig.Until(t, 20*time.Second, "the service runs", func() bool { return strings.Contains(p.Stderr.String(), "service begins") })
 	room.Start(t.Context())
-	rig.Until(t, 60*time.Second, "two parts are safe", func() bool { return slices.Contains(told(t, log), "part.safe 2") })
+	rig.Until(t, 60*time.Second, "two parts are safe, and a person knows that the room is live", func() bool {
+		return slices.Contains(told(t, log), "part.safe 2") && strings.Contains(good.letters(), "alice is live")
+	})
 	p.Kill()
 	first := p.Stderr.String()
 	p = liverec(dir, "serve").Start(t)
@@ -171,10 +173,14 @@ func TestHooksAndNotifications(t *testing.T) {
 		want = append(want, fmt.Sprint("part.sealed ", part.Seq), fmt.Sprint("part.safe ", part.Seq))
 	}
 	want = append(want, "broadcast.start", "broadcast.end")
+	// Nothing is told twice. What was about to be told at the moment of the kill may be lost: one look, one part.
 	got := told(t, log)
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
+	for i, s := range got {
+		if slices.Contains(got[:i], s) || !slices.Contains(want, s) {
+			t.Errorf("%s is told twice, or never happened: %v", s, got)
+		}
+	}
+	if len(got) < len(want)-3 {
 		t.Errorf("told %v\nwant %v", got, want)
 	}
 	letters := good.letters()
