@@ -38,6 +38,7 @@
 //	stage               1 per service        Pipeline.start, .Run         its Run returned; it restarts the service after
 //	                                                                      an error or a panic, at growing distances
 //	recorder loop       1 per room           supervise.Group of its stage the capture context, or the room is done with
+//	floor keeper        1 per room           Pipeline.Run                 the capture of the room has returned
 //	source reader       1 per live room      recorder loop                Source.Run returned
 //	segment writer      1 per live room      recorder loop                its batch channel is closed
 //	clerk, sealer       1 each per room      recorder loop                their mailboxes are closed
@@ -65,6 +66,11 @@
 // network upload or a screen.
 //
 // # Start and stop
+//
+// Rooms come and go: Start takes a capture in while the pipeline runs, once per room, and Running.End lets it go as a stop
+// would; the others notice nothing, nor do they of a panic in it. Targets come and go as well, by Retarget of transport (a
+// lane each) and of control (all executors begin anew from the ledger). The disk ladder takes another list of rooms at any
+// time.
 //
 // Start: the caller has locked the data folder, opened the ledger and ended what a crash left (recorder.Recover).
 // Control first, since it knows all sessions; then transport, reclaim, the disk ladder, and captures last.

@@ -47,6 +47,7 @@ type stages struct {
 	bucket    *limit.Bytes
 	fits      map[uploader.Target]fitted // what was made of each target
 	made      int                        // how many there ever were
+	own       bool                       // the status shows only rooms of this run, and others that have unsafe media
 	rates     *rates
 	logins    *logins
 	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
@@ -368,10 +369,34 @@ func (s *stages) Status(ctx context.Context, parts bool) (status.Status, error) 
 		return s.last, s.lastErr
 	}
 	st := s.last
-	st.Rooms = append([]status.Room(nil), st.Rooms...)
+	st.Rooms = s.arranged(st.Rooms)
 	st.Targets = append([]status.Target(nil), st.Targets...)
 	s.overlay(&st, now)
 	return st, nil
+}
+
+// arranged gives the rooms of the run first, in the order in which they are shown, and then those of earlier ones. A
+// service leaves out what is not its own and safe.
+func (s *stages) arranged(rooms []status.Room) []status.Room {
+	crew := s.crew.all()
+	place := make(map[string]int, len(crew))
+	for i, m := range crew {
+		place[m.room.URL] = i
+	}
+	out := make([]status.Room, 0, len(rooms))
+	for _, r := range rooms {
+		if _, mine := place[r.URL]; mine || !s.own || r.UnsafeBytes > 0 {
+			out = append(out, r)
+		}
+	}
+	at := func(r status.Room) int {
+		if i, ok := place[r.URL]; ok {
+			return i
+		}
+		return len(crew)
+	}
+	slices.SortStableFunc(out, func(a, b status.Room) int { return at(a) - at(b) })
+	return out
 }
 
 // overlay lays over the ledger's picture what only this process knows.
