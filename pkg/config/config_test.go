@@ -104,6 +104,7 @@ func TestI11_ErrorsNameThePlaceAndTheCure(t *testing.T) {
 		room + "window = \"18:00\"", room + "window = \"25:00-26:00\"", room + "window = \"00:00-24:00\"", room + "title = \"{titel}\"", room + "name = \"{room}/x\"", room + "name = \"a/b\"",
 		room + "skip-titles = [\"a\", \" \"]", room + "priority = 5000", room + "container = \"avi\"", room + room, room + "name = \"x\"\n[[room]]\nurl = \"http://h/2\"\nname = \"X\"",
 		"[[room]]\nname = \"x\"", "[[room]]\nurl = \"mailto:x\"", "# 说明\n名 = 1", "data = \"\"", "[target.b]\nto = \"bilibili:?cookies=x\"\n" + room + "segment = \"11h\"",
+		"[target.b]\nto = \"bilibili:?cookies=x\"\n" + room + "max-size = \"30GiB\"", "[target.b]\nto = \"bilibili:?cookies=x\"\n[defaults]\nmax-size = \"30GiB\"\n" + room,
 		"listen = \"127.0.0.1:1\nlog", "notify = [{url = \"ntfy://h/x\", to = 1}]",
 	} {
 		_, err := Load(write(t, text), fakes)

@@ -31,6 +31,9 @@ const defaultTarget = "archive"
 // longestSubmitted is the longest part that Bilibili transcodes.
 const longestSubmitted = 10 * time.Hour
 
+// largestSubmitted is the largest part that liverec submits.
+const largestSubmitted = 29 << 30
+
 // reader turns the shape of a file into a Config, and collects what is wrong.
 type reader struct {
 	p      *places
@@ -396,6 +399,13 @@ func (r *reader) shared(path string, raw *rawShared, base Room, known map[string
 		}
 	}
 	room.MaxSize = r.size(path+".max-size", raw.MaxSize, base.MaxSize, 1<<20, 5<<40)
+	if room.MaxSize > largestSubmitted && (raw.MaxSize != nil || raw.To != nil) {
+		for _, name := range room.To {
+			if strings.HasPrefix(known[name].To, "bilibili:") {
+				r.bad(path+".max-size", "Bilibili takes parts of at most %dGiB, and %s is one of the targets; right would be \"4GiB\"", largestSubmitted>>30, name)
+			}
+		}
+	}
 	if raw.Quality != nil {
 		room.Quality = strings.TrimSpace(*raw.Quality)
 		if room.Quality == "" || strings.ContainsFunc(room.Quality, unicode.IsControl) {
