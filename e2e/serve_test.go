@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,6 +28,7 @@ type station struct {
 	head string            // of the file
 	file []string          // names of the rooms in it, in order
 	room map[string]string // the text of each
+	env  []string          // of the program, if it is not the usual one
 	proc *rig.Proc
 }
 
@@ -50,6 +52,12 @@ func (s *station) put(name, url string, more ...string) {
 	s.room[name] = fmt.Sprintf("[[room]]\nurl = %q\nname = %q\n%s\n", url, name, strings.Join(more, "\n"))
 }
 
+// drop takes a room out of the file's text.
+func (s *station) drop(name string) {
+	s.file = slices.DeleteFunc(s.file, func(n string) bool { return n == name })
+	delete(s.room, name)
+}
+
 func (s *station) write() {
 	s.t.Helper()
 	text := s.head
@@ -68,7 +76,9 @@ func (s *station) write() {
 func (s *station) start() {
 	s.t.Helper()
 	s.write()
-	s.proc = liverec(s.dir, "serve").Start(s.t)
+	run := liverec(s.dir, "serve")
+	run.Env = append(run.Env, s.env...)
+	s.proc = run.Start(s.t)
 	rig.Until(s.t, 60*time.Second, "the service is ready", func() bool {
 		_, code := s.get("/readyz")
 		return code == http.StatusOK

@@ -134,8 +134,8 @@ func (s *sites) findBilibili(raw string, opt roomOptions) (watched, error) {
 const identifyFor = 8 * time.Second
 
 // identify gives each room the identity that all ways of writing it have, and brings what the ledger has under another
-// one together with it. Who cannot be asked about now is recorded under the name that was written; the next start joins
-// the two.
+// one together with it; its identify is nil then. Who cannot be asked about now is recorded under the name that was
+// written; the next start joins the two.
 func (h *house) identify(ctx context.Context, rooms []watched) {
 	ctx, cancel := context.WithTimeout(ctx, identifyFor)
 	defer cancel()
@@ -148,9 +148,10 @@ func (h *house) identify(ctx context.Context, rooms []watched) {
 		wg.Go(func() {
 			id, err := w.identify(ctx, h.log)
 			if err == nil && id != w.room.ID {
-				if err = h.led.SameRoom(ctx, w.room.ID, id); err == nil {
-					w.room.ID = id
-				}
+				err = h.led.SameRoom(ctx, w.room.ID, id)
+			}
+			if err == nil {
+				w.room.ID, w.identify = id, nil
 			}
 			if err != nil && ctx.Err() == nil {
 				h.log.Debug().Err(err).Str("room", w.room.Name).Msg("who the room is could not be asked, it goes by the name that was written")

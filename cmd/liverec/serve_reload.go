@@ -57,7 +57,7 @@ func (s *service) apply(ctx context.Context, cfg config.Config) error {
 	if d.IsZero() {
 		return nil
 	}
-	page, err := s.against(cfg)
+	page, err := s.against(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,11 @@ func (s *service) apply(ctx context.Context, cfg config.Config) error {
 		s.door.replace(door)
 	}
 	for _, r := range d.RoomsRemoved {
-		if st := s.seats[segment.RoomID(r.Key())]; st != nil && st.added() == nil {
+		st := s.seats[segment.RoomID(r.Key())]
+		if st == nil || slices.ContainsFunc(d.RoomsAdded, func(a config.Room) bool { return s.identity(a) == st.id }) {
+			continue // it is written in another way now
+		}
+		if st.added() == nil {
 			s.dismiss(st)
 			who, _ := st.now()
 			who.log(s).Info().Msg("room is not in the config file any more, its recording ends")
@@ -91,7 +95,8 @@ func (s *service) apply(ctx context.Context, cfg config.Config) error {
 		}
 	}
 	for _, r := range d.RoomsAdded {
-		if st := s.seats[segment.RoomID(r.Key())]; st != nil { // a room of the page that stands in the file now
+		if st := s.whose(r); st != nil { // a room of the page that stands in the file now, or one that is written in another way
+			s.rename(st, r)
 			st.mu.Lock()
 			st.page = nil
 			st.mu.Unlock()
@@ -122,7 +127,11 @@ func (s *service) apply(ctx context.Context, cfg config.Config) error {
 
 // against looks whether a config goes together with the rooms of the page, and whether its own rooms can be found. It
 // gives what becomes of the rooms of the page. The caller holds turn.
-func (s *service) against(cfg config.Config) (map[*seat]config.Room, error) {
+func (s *service) against(ctx context.Context, cfg config.Config) (map[*seat]config.Room, error) {
+	s.identify(ctx, cfg.Rooms)
+	if err := s.once(cfg); err != nil {
+		return nil, err
+	}
 	names := map[string]string{} // of the file's rooms, by name
 	for _, r := range cfg.Rooms {
 		opt, err := roomOptionsOf(r)
@@ -143,7 +152,7 @@ func (s *service) against(cfg config.Config) (map[*seat]config.Room, error) {
 	for _, st := range s.order {
 		set := st.added()
 		who, _ := st.now()
-		if set == nil || slices.ContainsFunc(cfg.Rooms, func(r config.Room) bool { return r.Key() == string(who.room.ID) }) {
+		if set == nil || slices.ContainsFunc(cfg.Rooms, func(r config.Room) bool { return r.Key() == string(st.key) || s.identity(r) == st.id }) {
 			continue
 		}
 		if _, taken := names[fold(who.room.Name)]; taken {
@@ -167,9 +176,7 @@ func (s *service) arrange() {
 	}
 	order := slices.Clone(s.order)
 	slices.SortStableFunc(order, func(a, b *seat) int {
-		x, _ := a.now()
-		y, _ := b.now()
-		return place[x.room.ID] - place[y.room.ID] // those of the page have none: 0
+		return place[a.key] - place[b.key] // those of the page have none: 0
 	})
 	s.mu.Lock()
 	s.order = order

@@ -37,6 +37,8 @@ type seat struct {
 	rec  *atomic.Pointer[recorder.Recorder]
 	wake chan struct{} // cap 1; rung by everybody who changes something below, never closed
 	left chan struct{} // closed when the loop has ended
+	id   segment.RoomID
+	key  segment.RoomID // of its address as it is written; guarded by the service's turn
 
 	mu      sync.Mutex
 	who     *member // who it is in the crew; another one after each change
@@ -53,7 +55,8 @@ type seat struct {
 
 // newSeat makes the seat of a room. Nothing runs yet.
 func (s *service) newSeat(cfg config.Room, page *web.Settings) (*seat, error) {
-	st := &seat{svc: s, rec: &atomic.Pointer[recorder.Recorder]{}, wake: make(chan struct{}, 1), left: make(chan struct{}), page: page, paused: cfg.Paused}
+	st := &seat{svc: s, rec: &atomic.Pointer[recorder.Recorder]{}, wake: make(chan struct{}, 1), left: make(chan struct{}), page: page, paused: cfg.Paused,
+		id: s.identity(cfg), key: segment.RoomID(cfg.Key())}
 	return st, st.take(cfg)
 }
 
@@ -67,6 +70,7 @@ func (st *seat) take(cfg config.Room) error {
 	if err != nil {
 		return err
 	}
+	w.room.ID = st.id
 	if cfg.Name != "" {
 		w.room.Name = cfg.Name
 	}

@@ -41,15 +41,16 @@ type service struct {
 	// turn is held by whoever changes the service, one after the other: a reading of the file, a person on the page. Its
 	// holder may read what is below without mu, and holds both to write.
 	turn sync.Mutex
+	ids  map[segment.RoomID]segment.RoomID // who a room is, by the key of its address; of those that could be asked about
 
 	mu     sync.Mutex // guards what is below
 	cfg    config.Config
-	read   web.Config // how the last reading of the file went
-	names  []string   // of the targets, in the order of dests
-	seats  map[segment.RoomID]*seat
-	order  []*seat // those of the file as written, then those of the page as added
-	open   bool    // rooms can be started
-	ending bool    // no change is taken any more
+	read   web.Config               // how the last reading of the file went
+	names  []string                 // of the targets, in the order of dests
+	seats  map[segment.RoomID]*seat // by key
+	order  []*seat                  // those of the file as written, then those of the page as added
+	open   bool                     // rooms can be started
+	ending bool                     // no change is taken any more
 }
 
 // furnish opens the targets of a config and asks them.
@@ -69,25 +70,37 @@ func (s *service) furnish(ctx context.Context, cfg config.Config) error {
 // prepare builds everything up to the start.
 func (s *service) prepare(ctx context.Context) error {
 	s.sites, s.budgets, s.seats, s.tally = newSites(s.h.opt.sites.cookies), newBudgets(), map[segment.RoomID]*seat{}, newTally()
+	s.ids = map[segment.RoomID]segment.RoomID{}
 	s.soft = ctx
 	var err error
 	if s.stages, err = s.h.stages(nil); err != nil {
 		return err
 	}
-	s.journal, s.own = counted{s.h.led, s.tally}, true
+	s.journal = counted{s.h.led, s.tally}
+	kept, err := s.h.led.PageRooms(ctx)
+	if err != nil {
+		return err
+	}
+	ask := slices.Clone(s.cfg.Rooms)
+	for _, k := range kept {
+		if r, _, err := s.keptRoom(k); err == nil {
+			ask = append(ask, r)
+		}
+	}
+	s.identify(ctx, ask)
+	if err := s.once(s.cfg); err != nil {
+		return usagef("%v", err)
+	}
 	keep := map[segment.RoomID]bool{}
 	for _, r := range s.cfg.Rooms {
 		st, err := s.newSeat(r, nil)
 		if err != nil {
 			return fmt.Errorf("room %s: %w", r.Name, err)
 		}
-		who, _ := st.now()
-		s.seats[who.room.ID] = st
+		s.seats[st.key] = st
 		s.order = append(s.order, st)
 	}
-	if err := s.recall(ctx); err != nil {
-		return err
-	}
+	s.recall(kept)
 	for _, st := range s.order {
 		if err := s.plan(st); err != nil {
 			return err
@@ -119,25 +132,25 @@ func (s *service) prepare(ctx context.Context) error {
 }
 
 // recall takes in the rooms of the page. One that does not go together with the file waits there, and is named.
-func (s *service) recall(ctx context.Context) error {
-	kept, err := s.h.led.PageRooms(ctx)
-	if err != nil {
-		return err
-	}
+func (s *service) recall(kept []ledger.PageRoom) {
 	for _, k := range kept {
 		if err := s.recallOne(k); err != nil {
 			s.h.log.Error().Err(err).Str("room", string(k.ID)).Msg("a room of the page is not watched")
 		}
 	}
-	return nil
+}
+
+// keptRoom is a room of the page as the ledger keeps it.
+func (s *service) keptRoom(k ledger.PageRoom) (r config.Room, set web.Settings, err error) {
+	if err := json.Unmarshal([]byte(k.Settings), &set); err != nil {
+		return r, set, fmt.Errorf("read its settings: %w", err)
+	}
+	r, err = s.roomOf(set)
+	return r, set, err
 }
 
 func (s *service) recallOne(k ledger.PageRoom) error {
-	var set web.Settings
-	if err := json.Unmarshal([]byte(k.Settings), &set); err != nil {
-		return fmt.Errorf("read its settings: %w", err)
-	}
-	r, err := s.roomOf(set)
+	r, set, err := s.keptRoom(k)
 	if err != nil {
 		return err
 	}
@@ -149,8 +162,7 @@ func (s *service) recallOne(k ledger.PageRoom) error {
 		who, _ := o.now()
 		return fmt.Errorf("room %s has its address or its name", who.room.Name)
 	}
-	who, _ := st.now()
-	s.seats[who.room.ID] = st
+	s.seats[st.key] = st
 	s.order = append(s.order, st)
 	return nil
 }
@@ -207,9 +219,8 @@ func (s *service) seat(st *seat) error {
 	if err := s.plan(st); err != nil {
 		return err
 	}
-	who, _ := st.now()
 	s.mu.Lock()
-	s.seats[who.room.ID] = st
+	s.seats[st.key] = st
 	s.order = append(slices.Clone(s.order), st)
 	if s.open {
 		s.loops.Go(func() { st.run(s.soft) })
@@ -221,9 +232,8 @@ func (s *service) seat(st *seat) error {
 
 // dismiss forgets a room; its recording ends as by stop. The caller holds turn.
 func (s *service) dismiss(st *seat) {
-	who, _ := st.now()
 	s.mu.Lock()
-	delete(s.seats, who.room.ID)
+	delete(s.seats, st.key)
 	s.order = slices.DeleteFunc(slices.Clone(s.order), func(o *seat) bool { return o == st })
 	s.mu.Unlock()
 	s.muster()

@@ -285,6 +285,7 @@ func (s *service) add(ctx context.Context, set web.Settings) (*seat, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.identify(ctx, []config.Room{r})
 	st, err := s.newSeat(r, &set)
 	if u, ok := errors.AsType[*usageError](err); ok {
 		return nil, &web.Refusal{Key: "url", Text: u.msg}
@@ -300,7 +301,7 @@ func (s *service) add(ctx context.Context, set web.Settings) (*seat, error) {
 		return nil, err
 	}
 	who, _ := st.now()
-	if err := s.h.led.AddRoom(ctx, ledger.PageRoom{ID: who.room.ID, Settings: string(text)}); err != nil {
+	if err := s.h.led.AddRoom(ctx, ledger.PageRoom{ID: st.key, Settings: string(text)}); err != nil {
 		if errors.Is(err, ledger.ErrExists) { // one that the file has taken the place of, or whose name is taken
 			err = web.ErrExists
 		}
@@ -349,8 +350,7 @@ func (s *service) alter(ctx context.Context, room string, f func(*web.Settings))
 	if err != nil {
 		return nil, err
 	}
-	who, _ := st.now()
-	if err := s.h.led.ChangeRoom(ctx, who.room.ID, string(text)); err != nil {
+	if err := s.h.led.ChangeRoom(ctx, st.key, string(text)); err != nil {
 		return nil, err
 	}
 	st.mu.Lock()
@@ -374,7 +374,7 @@ func (s *service) remove(ctx context.Context, room string) error {
 		return web.ErrReadOnly
 	}
 	who, _ := st.now()
-	if err := s.h.led.RemoveRoom(ctx, who.room.ID); err != nil {
+	if err := s.h.led.RemoveRoom(ctx, st.key); err != nil {
 		return err
 	}
 	s.dismiss(st)
@@ -400,7 +400,7 @@ func (s *service) remembers(st *seat) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.soft), 5*time.Second)
 		defer cancel()
-		err = s.h.led.ChangeRoom(ctx, who.room.ID, string(text))
+		err = s.h.led.ChangeRoom(ctx, st.key, string(text))
 	}
 	if err != nil {
 		who.log(s).Warn().Err(err).Msg("that the room is paused is not on record, the next start does not know it")
