@@ -76,7 +76,7 @@ func (s *service) prepare(ctx context.Context) error {
 	if s.stages, err = s.h.stages(nil); err != nil {
 		return err
 	}
-	s.journal = counted{s.h.led, s.tally}
+	s.journal, s.own = counted{s.h.led, s.tally}, true
 	kept, err := s.h.led.PageRooms(ctx)
 	if err != nil {
 		return err
