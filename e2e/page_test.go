@@ -41,7 +41,9 @@ func TestRecordAPage(t *testing.T) {
 		c := media.Connections()
 		return len(c) > 0 && len(c[0].Frames) > 150
 	})
-	var st struct{ Rooms []struct{ State, Title, Quality string } }
+	var st struct {
+		Rooms []struct{ State, Title, Quality string }
+	}
 	rig.JSON(t, liverec(dir, "status", "--json"), 0, &st)
 	if len(st.Rooms) != 1 || st.Rooms[0].Title != "Hello" || st.Rooms[0].Quality != "source, 640x360 H.264" {
 		t.Errorf("%+v", st)
