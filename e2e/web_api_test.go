@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -322,8 +323,14 @@ func known(t *testing.T) map[string][]string {
 	in.Status.Targets = []picture.Target{{Target: "b"}}
 	in.Numbers.Rooms = []metrics.Room{{Room: "a", MissingTotal: map[string]float64{"why": 1}}}
 	in.Numbers.Targets = []metrics.Target{{Target: "b", RetriesTotal: map[string]int64{"transient": 1}}}
+	h, err := metrics.New().Scrape(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	out := map[string][]string{"up": {"job", "instance"}}
-	p := textparse.NewPromParser(metrics.Text(in), labels.NewSymbolTable(), false)
+	p := textparse.NewPromParser(w.Body.Bytes(), labels.NewSymbolTable(), false)
 	for {
 		e, err := p.Next()
 		if err == io.EOF {

@@ -59,9 +59,12 @@ func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	w.Header().Set("Vary", "Accept-Encoding")
-	text := metrics.Text(metrics.Input{Status: st, Numbers: n, ConfigOK: s.view.Config().OK, Version: s.cfg.Version, Process: metrics.Self()})
-	s.writeBytes(w, r, metrics.ContentType, text)
+	scrape, err := s.metrics.Scrape(metrics.Input{Status: st, Numbers: n, ConfigOK: s.view.Config().OK, Version: s.cfg.Version})
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	scrape.ServeHTTP(w, r)
 }
 
 func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) {

@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/liverec/liverec/pkg/failure"
+	"github.com/liverec/liverec/pkg/metrics"
 	"github.com/liverec/liverec/pkg/obs"
 	"github.com/liverec/liverec/pkg/supervise"
 )
@@ -82,6 +83,7 @@ type Server struct {
 	log   zerolog.Logger
 
 	hub      *hub
+	metrics  *metrics.Exposition
 	pass     *password // nil: there is none
 	cert     *certificate
 	sessions *sessions
@@ -102,7 +104,7 @@ func New(cfg ServerConfig, v View, c Commander, store Store, log zerolog.Logger)
 		return nil, err
 	}
 	log = log.With().Str("part", "web").Logger()
-	s := &Server{cfg: cfg, view: v, do: c, store: store, log: log, hub: newHub(v, log), sessions: newSessions(), suspects: newThrottle(),
+	s := &Server{cfg: cfg, view: v, do: c, store: store, log: log, hub: newHub(v, log), metrics: metrics.New(), sessions: newSessions(), suspects: newThrottle(),
 		warn: obs.NewWarner(log, time.Hour)}
 	var err error
 	if cfg.PasswordFile != "" {
