@@ -41,6 +41,10 @@ type asset struct {
 	packed []byte // gzip, nil where it would save nothing
 }
 
+// extension of htmx stands behind it in one file: htmx looks through the page as soon as it has run, and an extension that
+// came later would not be asked.
+const extension = "hx-sse.min.js"
+
 // builtIn is made once for a process: compressing takes longer than all else that New does.
 var builtIn = sync.OnceValues(loadAssets)
 
@@ -51,12 +55,19 @@ func loadAssets() (*assets, error) {
 		return nil, fmt.Errorf("list the built-in assets: %w", err)
 	}
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() || e.Name() == extension {
 			continue
 		}
 		b, err := assetFiles.ReadFile("assets/" + e.Name())
 		if err != nil {
 			return nil, fmt.Errorf("read the built-in asset %s: %w", e.Name(), err)
+		}
+		if e.Name() == "htmx.min.js" {
+			more, err := assetFiles.ReadFile("assets/" + extension)
+			if err != nil {
+				return nil, fmt.Errorf("read the built-in asset %s: %w", extension, err)
+			}
+			b = append(append(b, ";\n"...), more...)
 		}
 		sum := sha256.Sum256(b)
 		ext := path.Ext(e.Name())

@@ -10,7 +10,6 @@
 	const load = (src) => loaded[src] ??= new Promise((yes, no) => {
 		const s = document.createElement('script');
 		s.src = src;
-		s.async = false; // in the order in which they are asked for
 		s.onload = yes;
 		s.onerror = () => { delete loaded[src]; no(new Error('load ' + src)); };
 		document.head.append(s);
@@ -18,7 +17,7 @@
 
 	// The page is seen first: what makes it live comes behind the first picture of it.
 	const painted = new Promise((yes) => requestAnimationFrame(() => setTimeout(yes)));
-	painted.then(() => me.htmx.split(' ').forEach(load));
+	painted.then(() => load(me.htmx));
 
 	// The connection.
 	const stale = $('#stale');
