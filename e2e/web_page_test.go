@@ -120,7 +120,7 @@ func TestWebPages(t *testing.T) {
 		b := b.tab(t)
 		b.signIn(d.base)
 		b.until("the plots", `document.querySelectorAll('.plot canvas').length === 2`)
-		size := `[...document.querySelectorAll('.card .figures')].map((e) => e.innerText).join()`
+		size := `[...document.querySelectorAll('.card .figures')].map((e) => e.textContent).join()`
 		was := look[string](b, size)
 		b.until("the open part grows", size+" !== "+fmt.Sprintf("%q", was))
 		if n := look[int](b, `performance.getEntriesByType('navigation').length`); n != 1 {
