@@ -28,3 +28,29 @@ func TestNameless(t *testing.T) {
 		t.Error("a file in a folder that is not there")
 	}
 }
+
+func TestReserve(t *testing.T) {
+	f, err := durable.Nameless(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const n = 3<<20 + 5
+	if err := durable.Reserve(f, n); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() != n {
+		t.Errorf("%d bytes, want %d, %v", info.Size(), n, err)
+	}
+	if err := durable.Reserve(f, 1<<60); err == nil {
+		t.Error("more was reserved than any disk has")
+	}
+	none, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	if err := durable.Reserve(none, n); err == nil {
+		t.Error("bytes of no file were reserved")
+	}
+}

@@ -25,3 +25,25 @@ func fdatasync(f *os.File) error {
 	}
 	return serr
 }
+
+// allocate sets n bytes aside; done is false where the file system does not know how.
+func allocate(f *os.File, n int64) (done bool, err error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var serr error
+	if err := conn.Control(func(fd uintptr) {
+		for {
+			if serr = unix.Fallocate(int(fd), 0, 0, n); !errors.Is(serr, unix.EINTR) {
+				return
+			}
+		}
+	}); err != nil {
+		return false, err
+	}
+	if errors.Is(serr, unix.EOPNOTSUPP) || errors.Is(serr, unix.ENOSYS) {
+		return false, nil
+	}
+	return serr == nil, serr
+}
