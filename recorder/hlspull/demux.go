@@ -190,6 +190,16 @@ func (o *opener) open(l *load, gap bool) *chunk {
 	return c
 }
 
+// settle waits for the disk where a chunk was written to it.
+func (o *opener) settle(c *chunk) error {
+	for _, b := range c.blocks {
+		if err := b.settle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // done takes the memory of a chunk of which all was sent.
 func (o *opener) done(c *chunk) {
 	if cap(c.frames) > usualFrames {

@@ -37,5 +37,7 @@
 // not copied into batches. A transport stream is taken apart into a second piece, after which the first one is free. All
 // pieces together are at most MaxMemory, those that are kept for the next segments included, and MaxHeld more while one is
 // taken apart. A segment larger than MaxHeld lies in a file without a name that is mapped into memory, one at a time and up
-// to MaxSegment: what of it is in memory is the system's affair. See Memory for all the rest.
+// to MaxSegment: what of it is in memory is the system's affair. Its place on the disk is reserved before, what was written
+// is synced before it is relied on, and a disk that fails under it all the same costs the segment, not the process. See
+// Memory for all the rest.
 package hlspull

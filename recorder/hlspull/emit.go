@@ -2,6 +2,7 @@ package hlspull
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -57,6 +58,7 @@ type emitter struct {
 	told   [2]record
 	gone   gone             // what is missing since the last segment of the main rendition
 	quiet  gone             // what is missing of the sound
+	rent   gone             // what is missing of a segment whose begin was sent
 	place  place            // of the last segment
 	past   [2]bool          // parts of the next segment were handed on, of sound, of video
 	until  [2]time.Duration // as far as this
@@ -202,7 +204,7 @@ func (m *emitter) take(it item) {
 	case it.why != "" || it.load.plain == nil:
 		l.torn = l.torn || it.missing > 0
 	default:
-		o.chunk = l.opener.open(&it.load, l.torn || it.seg.Discontinuity)
+		o.chunk = l.open(&it.load, l.torn || it.seg.Discontinuity)
 		o.load.block, o.load.raw, o.load.plain = nil, nil, nil // what is needed of it the chunk holds
 		l.torn = false
 		if b := o.chunk.broken; b != nil {
@@ -210,6 +212,9 @@ func (m *emitter) take(it item) {
 			if len(o.chunk.frames) == 0 {
 				o.chunk.let()
 				o.chunk, o.missing, o.why = nil, it.seg.Duration, "unreadable: "+b.Error()
+				if errors.Is(b, errFault) {
+					o.why = reason(b)
+				}
 				m.count.junk(it.load.read)
 				m.free(o)
 				l.torn = true
@@ -223,6 +228,25 @@ func (m *emitter) take(it item) {
 		return
 	}
 	l.queue = append(l.queue, o)
+}
+
+// open takes a segment apart. Where the disk fails under it, there is nothing in it, and whoever did it is of no more use.
+func (l *lane) open(from *load, gap bool) (c *chunk) {
+	o := l.opener
+	err := o.memory.guard(func() { c = o.open(from, gap) })
+	if err == nil {
+		err = o.settle(c)
+	}
+	if err == nil {
+		return c
+	}
+	if c == nil {
+		c = o.chunk
+	}
+	c.frames, c.broken = nil, err
+	l.opener = newOpener(o.memory)
+	l.opener.near, l.opener.known = o.near, o.known
+	return c
 }
 
 // trim takes out of a segment what was handed on of its parts when the stream seemed to be over. It reports whether
@@ -441,7 +465,12 @@ func (m *emitter) send(o *opened) {
 		}
 	}
 	for i := range frames {
-		m.frame(&frames[i])
+		if err := m.frame(&frames[i]); err != nil {
+			m.log.WithLevel(m.warned.level(err.Error())).Err(err).Uint64("msn", o.seg.Sequence).Msg("segment cannot be read to its end")
+			_, end, _ := o.chunk.span(o.video())
+			m.rent.add(end-frames[i].dts, reason(err))
+			break
+		}
 	}
 	m.begun = true
 	m.cut = o.load.torn || o.chunk.broken != nil
@@ -537,8 +566,8 @@ func (m *emitter) rest(l *lane) {
 		for ; o.next < len(o.chunk.frames) && m.begun; o.next++ {
 			f := o.chunk.frames[o.next]
 			f.dts, f.pts = f.dts+m.shift, f.pts+m.shift
-			if !f.video && f.dts < m.edge[1]+time.Second && !m.passed(&f) {
-				m.frame(&f)
+			if !f.video && f.dts < m.edge[1]+time.Second && !m.passed(&f) && m.frame(&f) != nil {
+				break
 			}
 		}
 		m.count.tags(o.load.read)
@@ -549,6 +578,8 @@ func (m *emitter) rest(l *lane) {
 
 // join says how a segment goes on. sound is what belongs to it of the sound's own list.
 func (m *emitter) join(o *opened, sound []frame) {
+	m.gone.add(m.rent.length, m.rent.why)
+	m.rent = gone{}
 	s := &media.Seam{Missing: m.gone.length + o.seg.Lost, Why: m.gone.why, At: o.seg.Date}
 	if o.seg.Lost > m.gone.length {
 		s.Why = "the packager began anew"
@@ -649,15 +680,28 @@ func (m *emitter) config(f *frame) {
 	m.pack.add(p, f.config, nil)
 }
 
-func (m *emitter) frame(f *frame) {
+// frame hands on one frame. The error is that of the disk under it.
+func (m *emitter) frame(f *frame) error {
 	m.config(f)
 	k := kindOf(f.video)
 	if len(f.data) == 0 {
-		return
+		return nil
 	}
 	if len(f.data) > media.MaxBody {
 		m.log.Warn().Int("bytes", len(f.data)).Msg("frame is larger than any may be")
-		return
+		return nil
+	}
+	shift := f.pts - f.dts
+	p := media.Packet{Kind: media.Audio, Codec: f.codec, Key: f.key, Exact: f.dts, DTS: millis(f.dts), Shift: shift, CTS: int32(millis(shift))}
+	if f.video {
+		p.Kind = media.Video
+	}
+	if f.block != nil && f.block.file != nil {
+		if err := m.memory.guard(func() { m.pack.add(p, f.data, f.block) }); err != nil {
+			return err
+		}
+	} else {
+		m.pack.add(p, f.data, f.block)
 	}
 	if m.had[k] {
 		if d := f.dts - m.edge[k] + m.step[k]; d > 0 && d < time.Second {
@@ -668,12 +712,7 @@ func (m *emitter) frame(f *frame) {
 		m.step[k] = f.lasts
 	}
 	m.edge[k], m.had[k] = f.dts+m.step[k], true
-	shift := f.pts - f.dts
-	p := media.Packet{Kind: media.Audio, Codec: f.codec, Key: f.key, Exact: f.dts, DTS: millis(f.dts), Shift: shift, CTS: int32(millis(shift))}
-	if f.video {
-		p.Kind = media.Video
-	}
-	m.pack.add(p, f.data, f.block)
+	return nil
 }
 
 // close sends what is left: a last Join, which says that all before it is whole.
@@ -688,6 +727,7 @@ func (m *emitter) close() {
 			if !m.final {
 				m.gone = gone{} // whoever goes on tries it again, and tells it then
 			}
+			m.gone.add(m.rent.length, m.rent.why)
 			m.pack.add(media.Packet{Kind: media.Join, Seam: &media.Seam{Missing: m.gone.length, Why: m.gone.why, Place: note}, Exact: m.edge[1], DTS: millis(m.edge[1])}, nil, nil)
 		}
 	}
@@ -722,7 +762,7 @@ const mostPackets = 512
 
 // add adds one packet, whose body lies in a block; nil: it is nobody's.
 func (p *packer) add(k media.Packet, data []byte, in *block) {
-	slab := in != nil && in.file
+	slab := in != nil && in.file != nil
 	if p.b != nil && (p.n+len(data) > max(media.SlabSize, len(p.b.Bytes())) || len(p.b.Packets) >= mostPackets || slab != p.slab && len(data) > 0) {
 		p.flush()
 	}
@@ -746,9 +786,9 @@ func (p *packer) add(k media.Packet, data []byte, in *block) {
 	p.n += len(data)
 	switch k.Kind {
 	case media.Video:
-		k.Sum = p.sum(9, data)
+		k.Sum = p.sum(9, k.Body)
 	case media.Audio:
-		k.Sum = p.sum(8, data)
+		k.Sum = p.sum(8, k.Body)
 	}
 	p.b.Packets = append(p.b.Packets, k)
 }

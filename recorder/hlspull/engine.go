@@ -835,8 +835,13 @@ func (e *engine) trouble(r loaded, now time.Time) {
 		}
 		e.wantRenewal(now, "a segment was refused: "+status.Error())
 		return
-	case place, errors.Is(r.err, errScheme), errors.Is(r.err, fetch.ErrTooLarge):
+	case place, errors.Is(r.err, errScheme), errors.Is(r.err, fetch.ErrTooLarge), errors.Is(r.err, errSpool):
 		e.lose(j, r.err)
+		return
+	case errors.Is(r.err, errFault):
+		if j.tries >= 2 {
+			e.lose(j, r.err) // the disk is not better for a third time, and no host is to blame
+		}
 		return
 	case errors.Is(r.err, errMemory), errors.Is(r.err, errDisk):
 		j.tries--

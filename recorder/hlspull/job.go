@@ -82,12 +82,22 @@ var errTitle = errors.New("its size or checksum is not the one in the playlist")
 // pull does one try.
 func (e *engine) pull(ctx context.Context, seg plan.Segment, l load, limit, sharers int) (r loaded) {
 	r.load = l
-	if l.raw == nil && l.plain == nil {
-		if r.err = e.body(ctx, seg, limit, sharers, &r); r.err != nil {
-			return r
+	if err := e.memory.guard(func() {
+		if l.raw == nil && l.plain == nil {
+			if r.err = e.body(ctx, seg, limit, sharers, &r); r.err != nil {
+				return
+			}
 		}
+		r.torn, r.late, r.err = e.open(ctx, seg, &r.load)
+	}); err != nil {
+		r.torn, r.late, r.err = false, false, err
 	}
-	r.torn, r.late, r.err = e.open(ctx, seg, &r.load)
+	switch {
+	case r.err == nil:
+		r.err = r.load.block.settle()
+	case unwritten(r.err):
+		r.err = fmt.Errorf("%w: %w", errFault, r.err)
+	}
 	return r
 }
 
@@ -284,6 +294,10 @@ func reason(err error) string {
 	switch {
 	case err == nil:
 		return "not fetched in time"
+	case errors.Is(err, errSpool):
+		return "larger than what memory has room for, and there is none on the disk"
+	case errors.Is(err, errFault):
+		return "the disk failed under it"
 	case errors.Is(err, fetch.ErrTooLarge):
 		return "larger than a segment may be"
 	case errors.Is(err, errScheme), errors.Is(err, errNoMedia):

@@ -3,6 +3,7 @@ package hlspull
 import (
 	"errors"
 	"math/bits"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,9 @@ type memory struct {
 	disk  int // of those that are files
 	spare []spare
 	idle  int // of spare
+	// where files were, the newest ones: no more are there at once
+	mapped [MaxSpool/MaxHeld + 1]stretch
+	maps   int
 }
 
 // spare is memory that nobody has.
@@ -41,7 +45,7 @@ const (
 type block struct {
 	m    *memory
 	b    []byte
-	file bool // it is a file that looks like memory
+	file *os.File // not nil: b is this file, which looks like memory
 	refs atomic.Int32
 }
 
@@ -125,9 +129,10 @@ func (b *block) drop() {
 	}
 	m := b.m
 	m.mu.Lock()
-	if b.file {
+	if b.file != nil {
 		m.disk -= len(b.b)
 		unmap(b.b)
+		b.file.Close() // nobody wants to know any more how its writing went
 	} else {
 		m.used -= cap(b.b)
 		now := time.Now()

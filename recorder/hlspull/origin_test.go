@@ -175,13 +175,14 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	after  time.Duration // latency
-	rate   int           // bytes/s of the body; 0: at once
-	cut    int           // > 0: the connection breaks after so many bytes
-	length int           // Content-Length if it is a lie; 0: honest
-	hang   bool          // no answer at all
-	to     string        // redirect
-	line   *line         // the body comes over a line that all share
+	after  time.Duration  // latency
+	rate   int            // bytes/s of the body; 0: at once
+	cut    int            // > 0: the connection breaks after so many bytes
+	length int            // Content-Length if it is a lie; 0: honest
+	hang   bool           // no answer at all
+	to     string         // redirect
+	line   *line          // the body comes over a line that all share
+	read   func(sent int) // called before each piece of the body, and at its end; nil: not
 }
 
 func ok(b []byte) reply { return reply{status: 200, body: b} }
@@ -239,7 +240,7 @@ func (o *origin) RoundTrip(req *http.Request) (*http.Response, error) {
 		length = max(announced, 0)
 	}
 	return &http.Response{StatusCode: r.status, Header: r.header, Request: req, ContentLength: int64(announced), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: &stream{ctx: req.Context(), b: r.body, rate: r.rate, cut: r.cut, length: length, line: r.line, begun: o.begun}}, nil
+		Body: &stream{ctx: req.Context(), b: r.body, rate: r.rate, cut: r.cut, length: length, line: r.line, begun: o.begun, read: r.read}}, nil
 }
 
 // stream is a body that comes at a rate, and may break.
@@ -251,9 +252,14 @@ type stream struct {
 	sent      int
 	line      *line
 	begun     time.Time
+	read      func(sent int)
 }
 
 func (s *stream) Read(p []byte) (int, error) {
+	if s.read != nil {
+		p = p[:min(len(p), 1<<20)]
+		s.read(s.sent)
+	}
 	if s.cut > 0 && s.sent >= s.cut {
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -373,6 +379,7 @@ type result struct {
 	place        []byte
 	asks         *origin
 	runs         int
+	hold         func() // called before the first batch is taken; nil: not
 }
 
 func (r *result) gaps() (total time.Duration, why []string) {
@@ -424,6 +431,9 @@ func drive(t *testing.T, s *hlspull.Source, res *result, limit time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		if res.hold != nil {
+			res.hold()
+		}
 		for b := range out {
 			if q := s.Quality(); len(res.grades) == 0 || res.grades[len(res.grades)-1] != q {
 				res.grades = append(res.grades, q)

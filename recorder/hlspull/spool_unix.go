@@ -3,12 +3,13 @@
 package hlspull
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
 )
 
-// mapped makes a file look like memory. It may be closed then.
+// mapped makes a file look like memory.
 func mapped(f *os.File, n int) ([]byte, error) {
 	b, err := syscall.Mmap(int(f.Fd()), 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
 	if err != nil {
@@ -22,3 +23,6 @@ func unmap(b []byte) {
 		panic("hlspull: what was mapped cannot be unmapped: " + err.Error())
 	}
 }
+
+// unwritten reports whether the system could not write what it read into memory that is a file.
+func unwritten(err error) bool { return errors.Is(err, syscall.EFAULT) }
