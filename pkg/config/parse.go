@@ -380,6 +380,8 @@ func checkName(s string) error {
 		return fmt.Errorf("%q looks like a template; the remote folder of a room is called folder here, name is what the room is called", clip(s))
 	case naming.Line(s) != s || strings.ContainsAny(s, "/\\"):
 		return fmt.Errorf("%q is no name: it has a slash or a control character", clip(s))
+	case s == "." || s == "..":
+		return fmt.Errorf("%q is no name: no address can hold it", s)
 	}
 	return nil
 }
