@@ -27,7 +27,7 @@ PURE := pkg/archtest pkg/bilibili/qr pkg/config pkg/media/codec pkg/media/flv pk
 
 # Shows what went wrong and one line per package; the whole story is in .cache/log. After a failure, the failed tests
 # again.
-BRIEF = tee $(1) | { grep -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); exit 1; }
+BRIEF = tee $(1) | { grep --line-buffered -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); exit 1; }
 
 .PHONY: build install setup lint test test-root test-e2e test-image bench faults soak fuzz clean
 
