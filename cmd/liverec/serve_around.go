@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -172,5 +171,5 @@ func (s *service) newDoor(cfg config.Config, d config.Change) (*web.Server, erro
 func (s *service) makeDoor(cfg config.Config) (*web.Server, error) {
 	f := front{s}
 	return web.New(web.ServerConfig{Listen: cfg.Listen, PasswordFile: cfg.Web.PasswordFile, TLSCert: cfg.Web.TLSCert, TLSKey: cfg.Web.TLSKey,
-		Version: versionOf().Version, Pages: func(web.Slot) http.Handler { return s.pages }}, f, f, s.h.led, s.h.log)
+		Version: versionOf().Version, Pages: s.pages}, f, f, s.h.led, s.h.log)
 }

@@ -124,7 +124,7 @@ func (s *Server) pages() http.Handler {
 			writeTrouble(w, trouble{http.StatusNotFound, "no_route", "there are no pages here", ""})
 		})
 	}
-	inner := compress(s.cfg.Pages(Slot{Locked: s.pass != nil, SignedIn: func(r *http.Request) bool { return passOf(r).person }}))
+	inner := compress(s.cfg.Pages)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, t := s.passFor(r)
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -132,7 +132,7 @@ func (s *Server) pages() http.Handler {
 		case read && r.URL.Path == "/login" && s.pass == nil:
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 		case read && (r.URL.Path == "/login" || r.URL.Path == "/favicon.ico" || strings.HasPrefix(r.URL.Path, "/assets/")):
-			inner.ServeHTTP(w, withPass(r, p))
+			inner.ServeHTTP(w, r)
 		case t == nil && !signed && p.scope != "": // the pages can do more than a token may
 			writeTrouble(w, trouble{http.StatusForbidden, "forbidden", "tokens are for the API, the pages are for people", ""})
 		case !signed && r.Header.Get("HX-Request") != "": // htmx would paste the login form into the page
@@ -145,11 +145,11 @@ func (s *Server) pages() http.Handler {
 		case !signed:
 			writeTrouble(w, trouble{http.StatusUnauthorized, "unauthorized", "sign in at /login", ""})
 		case !read:
-			inner.ServeHTTP(w, withPass(r, p))
+			inner.ServeHTTP(w, r)
 		default:
 			r, end := lasting(r, p)
 			defer end()
-			inner.ServeHTTP(w, withPass(r, p))
+			inner.ServeHTTP(w, r)
 		}
 	})
 }

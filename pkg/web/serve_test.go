@@ -489,7 +489,7 @@ func TestTLS(t *testing.T) {
 	cert, key := certificate(t, "localhost")
 	var log bytes.Buffer
 	h := webtest.New(1)
-	s, err := web.New(web.ServerConfig{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key, PasswordFile: passwordFile(t, cheapHash), Pages: pages}, h, h, h, zerolog.New(&log))
+	s, err := web.New(web.ServerConfig{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key, PasswordFile: passwordFile(t, cheapHash), Pages: http.HandlerFunc(page)}, h, h, h, zerolog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}
