@@ -69,24 +69,26 @@ type Site struct {
 // owner is the resolver that has a room for itself, as long as it goes on asking.
 type owner struct {
 	r  *Resolver
+	id segment.RoomID // that it is recorded under
 	at time.Time
 }
 
 // let is how long after its last question a room is another resolver's to take.
 const let = 5 * time.Minute
 
-// claim takes a room for a resolver, or says how the one that has it wrote it.
-func (s *Site) claim(room int64, r *Resolver) (other string, ok bool) {
+// claim takes a room for a resolver, or says how the one that has it wrote it. Who is recorded under one ID is one room, in
+// whichever way it is written.
+func (s *Site) claim(room int64, r *Resolver, id segment.RoomID) (other string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if o := s.owners[room]; o.r != nil && o.r != r && o.r.addr != r.addr && now.Sub(o.at) < let {
+	if o := s.owners[room]; o.r != nil && o.r.addr != r.addr && (id == "" || o.id != id) && now.Sub(o.at) < let {
 		return o.r.addr.url(), false
 	}
 	if s.owners == nil {
 		s.owners = map[int64]owner{}
 	}
-	s.owners[room] = owner{r, now}
+	s.owners[room] = owner{r, id, now}
 	return "", true
 }
 
@@ -125,9 +127,10 @@ type Resolver struct {
 	mu    sync.Mutex
 	about About // the newest answer
 	// of the goroutine that resolves
-	room   int64     // the long number; 0: not known yet
-	live   time.Time // when a stream was opened last, or ended
-	truer  *opened   // the newest stream that the platform had not encoded again
+	id     segment.RoomID // that it was asked for last
+	room   int64          // the long number; 0: not known yet
+	live   time.Time      // when a stream was opened last, or ended
+	truer  *opened        // the newest stream that the platform had not encoded again
 	steps  pace.Steps
 	last   *opened // the newest stream that was opened
 	hinted bool
@@ -201,7 +204,8 @@ func (r *Resolver) note(a About) {
 
 // Resolve asks what the room does, and opens its stream if there is one. Offline is always the platform's own word;
 // whatever says that the platform does not talk to us, or not about this room to us, is Blocked.
-func (r *Resolver) Resolve(ctx context.Context, _ segment.Room) (recorder.Live, error) {
+func (r *Resolver) Resolve(ctx context.Context, room segment.Room) (recorder.Live, error) {
+	r.id = room.ID
 	live, err := r.resolve(ctx)
 	if err != nil {
 		if src := r.reopen(ctx); src != nil {
@@ -222,7 +226,7 @@ func (r *Resolver) resolve(ctx context.Context) (recorder.Live, error) {
 	if err := r.find(ctx); err != nil {
 		return recorder.Live{}, err
 	}
-	if other, ok := r.site.claim(r.room, r); !ok {
+	if other, ok := r.site.claim(r.room, r, r.id); !ok {
 		return recorder.Live{Presence: recorder.Blocked, Why: "it is the same room as " + other + ", which is recorded already"}, nil
 	}
 	age := stale
@@ -614,7 +618,7 @@ func (r *Resolver) watch(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		r.site.claim(r.room, r)
+		r.site.claim(r.room, r, r.id)
 		if about, err := r.site.poller.Ask(ctx, r.room, look/2); err == nil {
 			r.note(about)
 		}

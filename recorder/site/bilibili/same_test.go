@@ -36,4 +36,13 @@ func TestSameRoom(t *testing.T) {
 	if live := resolve(t, first); live.Presence != recorder.OnAir {
 		t.Errorf("%+v", live)
 	}
+	// One that is written in another way from now on is no other one.
+	as := segment.Room{ID: "bilibili:1"}
+	for _, r := range []*bilibili.Resolver{first, second} {
+		live, err := r.Resolve(t.Context(), as)
+		if err != nil || live.Presence != recorder.OnAir {
+			t.Fatalf("%+v, %v", live, err)
+		}
+		live.Source.Close()
+	}
 }
