@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -201,7 +202,8 @@ func TestUnsafeAndPaths(t *testing.T) {
 	deliver(t, l, s3, p1)
 	u, err := l.Unsafe(t.Context())
 	must(t, err)
-	want := Unsafe{Bytes: p2.Size + 77, Parts: 2, Oldest: moment(micros(p2.Start)), Rooms: map[segment.RoomID]int64{room.ID: p2.Size + 77}}
+	want := Unsafe{Bytes: p2.Size + 77, Parts: 2, Oldest: moment(micros(p2.Start)), Rooms: map[segment.RoomID]int64{room.ID: p2.Size + 77},
+		Began: map[segment.RoomID]time.Time{room.ID: moment(micros(p2.Start))}}
 	if d := cmp.Diff(want, u); d != "" {
 		t.Fatal(d)
 	}
