@@ -29,7 +29,7 @@ PURE := pkg/archtest pkg/bilibili/qr pkg/config pkg/media/codec pkg/media/flv pk
 # again.
 BRIEF = tee $(1) | { grep --line-buffered -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); exit 1; }
 
-.PHONY: build install setup lint test test-root test-e2e test-image bench faults soak fuzz clean
+.PHONY: build install setup lint test test-root test-race test-plain test-alloc test-e2e test-image bench faults soak fuzz clean
 
 build: ## the program, into ./liverec
 	$(BUILD) -o liverec ./cmd/liverec
@@ -47,12 +47,20 @@ lint:
 test: setup lint test-root test-e2e test-image ## everything
 	@e2e/summary.sh $(LOG)/root.log $(LOG)/crash.log $(LOG)/alloc.log $(LOG)/e2e.log $(LOG)/image.log
 
-test-root:
+test-root: test-race test-plain test-alloc ## all packages
+
+test-race:
 	@mkdir -p $(LOG)
 	$(GO) test -race -count=1 -timeout 8m -v $$($(GO) list -f '{{.Dir}}' ./... | sed 's,^$(CURDIR),.,' | grep -vxF "$$(printf './%s\n' $(PURE))") \
 		2>&1 | $(call BRIEF,$(LOG)/root.log)
+
+test-plain:
+	@mkdir -p $(LOG)
 	@# The crash schedules again with all their samples: the race detector sees only some of them.
 	$(GO) test -count=1 -timeout 8m -v $(addprefix ./,$(PURE)) ./pipeline/pipelinetest ./recorder 2>&1 | $(call BRIEF,$(LOG)/crash.log)
+
+test-alloc:
+	@mkdir -p $(LOG)
 	@# Allocations are counted without it.
 	$(GO) test -count=1 -timeout 2m -v -run Alloc ./recorder/... ./pkg/media/... 2>&1 | $(call BRIEF,$(LOG)/alloc.log)
 
