@@ -672,8 +672,8 @@ func diskRefusesOnce(t *testing.T, kind recorder.Container) {
 	}
 	all := run(t, 0)
 	stride := 2
-	if testing.Short() {
-		stride = 9
+	if testing.Short() || raceDetector {
+		stride = 11
 	}
 	for k := 1 + rand.IntN(stride); k <= all; k += stride {
 		run(t, k)
