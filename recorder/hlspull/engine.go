@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -556,9 +557,12 @@ func (j *job) setDeadline(r plan.Result, now time.Time) {
 	j.stays = r.Grows || r.Ended
 	j.deadline = now.Add(j.seg.Duration + r.Window)
 	if r.Grows {
-		j.deadline = now.Add(max(j.seg.Duration+r.Window, 10*time.Minute))
+		j.deadline = now.Add(max(j.seg.Duration+r.Window, staysFor))
 	}
 }
+
+// staysFor is how long a segment that its list keeps is tried at least.
+const staysFor = 10 * time.Minute
 
 // still says that the list was not changed: what it named it names still.
 func (t *track) still(now time.Time) {
@@ -625,8 +629,24 @@ func (t *track) addParts(now time.Time) {
 	t.jobs = append(t.jobs, &job{seg: s, listed: now, retry: now, deadline: now.Add(s.Duration + 3*w.target), open: true})
 }
 
-// horizon is how many segments are looked at in one step: a list may have hours.
+// horizon is how many segments are tried in one step, and twice as many how many are looked at: a list may have hours.
 const horizon = 128
+
+// near gives out the jobs of a track that are looked at in one step, with their places in the line: those in front, up to
+// 2·horizon that were listed and wait. What was never listed is bounded by itself.
+func (t *track) near() iter.Seq2[int, *job] {
+	return func(yield func(int, *job) bool) {
+		n := 0
+		for i, j := range t.jobs {
+			if j.state == waiting && !j.seg.Unseen {
+				n++
+			}
+			if n > 2*horizon || !yield(i, j) {
+				return
+			}
+		}
+	}
+}
 
 // fetch starts what is to be fetched: the one whose deadline is next first, of lists that nothing leaves what is played
 // first.
@@ -642,7 +662,7 @@ func (e *engine) fetch(now time.Time) {
 		guesses, doubt := t.guesses()
 		old := guesses - horizon/2 // the newest that were never listed come first: what is older is gone sooner
 		looked := 0
-		for i, j := range t.jobs {
+		for i, j := range t.near() {
 			if j.state != waiting || j.seg.URL == "" && len(j.seg.Parts) == 0 {
 				continue
 			}
@@ -692,7 +712,9 @@ func (e *engine) fetch(now time.Time) {
 		}
 		e.running++
 		j.state = running
-		j.tries++
+		if j.tries++; j.tries == 1 && j.stays {
+			j.deadline = later(j.deadline, now.Add(staysFor))
+		}
 		seg, l, gen := j.seg, j.load, t.watch.gen
 		limit := MaxMemory - keep
 		if head {
@@ -709,7 +731,7 @@ func (e *engine) fetch(now time.Time) {
 // guesses is how many segments wait that were never listed and have a name all the same. doubt is the newest of them that
 // was asked for in vain: what is older waits until that is sure.
 func (t *track) guesses() (n int, doubt uint64) {
-	for _, j := range t.jobs {
+	for _, j := range t.near() {
 		if j.state == waiting && j.seg.Unseen && j.seg.URL != "" {
 			n++
 			if j.notThere > 0 {
@@ -725,6 +747,9 @@ func (e *engine) older(t *track, gone *job) {
 	for _, j := range t.jobs {
 		if j.state == waiting && j.seg.Unseen && j.seg.Epoch == gone.seg.Epoch && j.seg.Number <= gone.seg.Number {
 			e.lose(j, errGone)
+		}
+		if j == gone {
+			return // what stands behind it is newer
 		}
 	}
 }
@@ -923,6 +948,9 @@ func (e *engine) decide(t *track, now time.Time) {
 			}
 			e.wakeAt(j.deadline)
 			continue
+		}
+		if j.stays && j.tries == 0 {
+			continue // its turn has not come
 		}
 		end := j.deadline
 		if !j.since.IsZero() { // only its key or its section is missing

@@ -89,9 +89,9 @@ func (e *engine) timed(j *job, now time.Time) {
 	}
 }
 
-// pending is how many segments of the main rendition are to be fetched still.
+// pending is how many segments of the main rendition are to be fetched still, of those near.
 func (e *engine) pending() (n int) {
-	for _, j := range e.tracks[0].jobs {
+	for _, j := range e.tracks[0].near() {
 		if j.state == running || j.state == waiting && j.load.raw == nil {
 			n++
 		}
@@ -117,9 +117,9 @@ func (e *engine) steer(now time.Time) {
 	}
 	main := e.tracks[0]
 	pending, near := e.pending(), false
-	for _, j := range main.jobs {
+	for _, j := range main.near() {
 		if j.state == waiting {
-			near = near || j.state == waiting && j.tries > 0 && j.notThere == 0 && j.deadline.Sub(now) < 2*main.watch.target
+			near = near || j.tries > 0 && j.notThere == 0 && j.deadline.Sub(now) < 2*main.watch.target
 		}
 	}
 	pressed := e.s.cfg.Pressed != nil && e.s.cfg.Pressed()

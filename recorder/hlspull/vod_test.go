@@ -104,3 +104,46 @@ func TestPanicLeavesNothingRunning(t *testing.T) {
 		}
 	})
 }
+
+// A long list of which nothing is there: its segments are asked for in their order, and not all of them at once. That is
+// asking too much of a server, and looking at all of them at each answer too much of the processor.
+func TestNothingThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count, most = 8192, 256
+		list := (&channel{}).span(0, count-1, true)
+		asked := map[string]bool{}
+		o := &origin{handle: func(r *http.Request, _ time.Duration) reply {
+			if isList(r) {
+				return ok(list)
+			}
+			asked[r.URL.Path] = true
+			return no(404)
+		}}
+		run(t, hlspull.Config{}, o, 5*time.Second)
+		if n := len(asked); n < most/2 || n > most+hlspull.MaxFetches {
+			t.Errorf("%d segments were asked for, want about %d", n, most)
+		}
+		for n := range most / 2 {
+			if !asked[fmt.Sprintf("/live/s%d.m4s", n)] {
+				t.Fatalf("segment %d was not asked for", n)
+			}
+		}
+	})
+}
+
+// A list that has its end already, over a line that is slower than it plays: it takes longer than its segments would be
+// waited for, and they are there.
+func TestSlowerThanItPlays(t *testing.T) {
+	r := vector(t, &channel{window: 330, total: 330}, hlspull.Config{}, time.Hour, func(r *http.Request, _ time.Duration, plain reply) reply {
+		if !isList(r) && plain.status == 200 && number(r.URL.Path) >= 0 {
+			plain.after, plain.rate = 4*time.Second, max(len(plain.body)/17, 1)
+		}
+		return plain
+	})
+	wantEnd(t, r)
+	wantVideo(t, r, segs(0, 329))
+	wantNoGap(t, r)
+	if played := 330 * segDur; r.took < played {
+		t.Errorf("it took %v, less than the %v that it plays", r.took, played)
+	}
+}
