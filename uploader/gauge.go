@@ -99,6 +99,20 @@ func Repeat(ctx context.Context, err error) {
 	}
 }
 
+type movedKey struct{}
+
+// WithMoved lets heard know of bytes that a call below ctx moves where its caller cannot see them.
+func WithMoved(ctx context.Context, heard func()) context.Context {
+	return context.WithValue(ctx, movedKey{}, heard)
+}
+
+// Moved is what a target says while it reads an object back: the call takes long and does not hang.
+func Moved(ctx context.Context) {
+	if heard, ok := ctx.Value(movedKey{}).(func()); ok {
+		heard()
+	}
+}
+
 func (g *gauge) inFlight(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -22,7 +22,8 @@ const slowest = 1 << 20
 // NoProgress ends calls that hang. A Put is cancelled when no byte of its body was taken for idle (0: DefaultIdle), or
 // when the answer is that late after the last one; a transfer that moves may take as long as it likes, and time that is
 // spent waiting for the body (a limit, a slow disk) does not count. Commit and Verify may work through the whole object
-// where we cannot see it: they get idle and a second for each MiB. All other calls get idle.
+// where we cannot see it: they get idle and a second for each MiB, and that anew when they tell of bytes that move
+// (uploader.Moved). All other calls get idle.
 func NoProgress(t uploader.Target, idle time.Duration) uploader.Target {
 	if idle <= 0 {
 		idle = DefaultIdle
@@ -48,6 +49,7 @@ func watch(ctx context.Context, idle time.Duration) *dog {
 	d := &dog{idle: idle, stall: fmt.Errorf("nothing moved for %v", idle)}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	d.timer = time.AfterFunc(idle, func() { d.cancel(d.stall) })
+	d.ctx = uploader.WithMoved(d.ctx, func() { d.timer.Reset(idle) })
 	return d
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/liverec/liverec/pkg/backoff"
 	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/segment"
@@ -402,6 +403,36 @@ func TestFaultDoesWhatTheScriptSays(t *testing.T) {
 		flip := wrap.Fault(remote.Target("memory:"), func(wrap.Call) wrap.Fate { return wrap.Fate{Flip: true} })
 		if b, err := put(t, flip, media()); err != nil || b.Sum == a.Sum {
 			t.Errorf("nothing was flipped: %v", err)
+		}
+	})
+}
+
+// narrow reads an object back for an hour, and tells of each byte or of none.
+type narrow struct {
+	uploader.Target
+	tells bool
+}
+
+func (s narrow) Verify(ctx context.Context, _ segment.Object, _ segment.Receipt) (segment.Proof, error) {
+	for range 360 {
+		if !backoff.Sleep(ctx, 10*time.Second) {
+			return segment.Proof{}, context.Cause(ctx)
+		}
+		if s.tells {
+			uploader.Moved(ctx)
+		}
+	}
+	return segment.Proof{}, nil
+}
+
+// A target on a narrow line may read back as long as it says that bytes move.
+func TestNoProgressHearsOfBytesThatMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tells := range []bool{true, false} {
+			_, err := wrap.NoProgress(narrow{tells: tells}, 0).Verify(t.Context(), segment.Object{Size: 100 << 20}, segment.Receipt{})
+			if tells != (err == nil) {
+				t.Errorf("tells %v: %v", tells, err)
+			}
 		}
 	})
 }
