@@ -415,3 +415,23 @@ func FuzzSets(f *testing.F) {
 		}
 	})
 }
+
+func TestSPSOfOtherEncoders(t *testing.T) {
+	for name, c := range map[string]struct {
+		sps           string
+		width, height int
+		rate          float64
+	}{
+		"x264 1080p, cropped": {"6764002aacd940780227e5c05a808080a0000003002000000781e30632c0", 1920, 1080, 30},
+		"baseline":            {"6742c01ed9005005bb011000000300100000030320f162e480", 1280, 720, 25},
+	} {
+		record, err := codec.BuildAVCC([][]byte{unhex(c.sps)}, [][]byte{unhex("68ef8fcb")})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if i, err := codec.Parse(media.AVC, record); err != nil || i.Width != c.width || i.Height != c.height || i.FrameRate != c.rate {
+			t.Errorf("%s: %+v, %v", name, i, err)
+		}
+	}
+}

@@ -130,7 +130,7 @@ func Equal(c media.Codec, a, b []byte) bool {
 			return false
 		}
 		q, err := ReadSets(c, b)
-		return err == nil && sameSets(p.VPS, q.VPS) && sameSets(p.SPS, q.SPS) && sameSets(p.PPS, q.PPS)
+		return err == nil && p.Equal(q)
 	case media.AV1:
 		return x.Name == y.Name && equalAV1C(a, b)
 	case media.VP8, media.VP9:
@@ -154,6 +154,11 @@ func Equal(c media.Codec, a, b []byte) bool {
 		return bytes.Equal(p[:4], q[:4]) && bytes.Equal(p[10:13], q[10:13]) && p[13]>>4 == q[13]>>4 // no sizes, length, checksum
 	}
 	return x == y
+}
+
+// Equal reports whether two hold the same sets, in whatever order and however often.
+func (p ParameterSets) Equal(q ParameterSets) bool {
+	return sameSets(p.VPS, q.VPS) && sameSets(p.SPS, q.SPS) && sameSets(p.PPS, q.PPS)
 }
 
 func sameSets(a, b [][]byte) bool {

@@ -2,12 +2,8 @@ package flv
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"time"
 
 	"github.com/yutopp/go-flv/tag"
 
@@ -16,7 +12,7 @@ import (
 )
 
 // ErrBadConfig says that a sequence header cannot be used: the last valid one stays in force.
-var ErrBadConfig = errors.New("unusable codec configuration")
+var ErrBadConfig = codec.ErrBad
 
 func badConfig(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadConfig, fmt.Sprintf(format, args...))
@@ -37,24 +33,9 @@ const (
 
 // VideoConfig is an AVC decoder configuration. Its slices point into what was parsed.
 type VideoConfig struct {
-	Profile, Compat, Level byte
-	LengthSize             int // bytes of the length in front of each NAL unit: 1 to 4
-	SPS, PPS               [][]byte
-	SPSInfo                SPS // of the first SPS
-}
-
-// Width in pixels, after cropping.
-func (c VideoConfig) Width() int { return c.SPSInfo.Width }
-
-// Height in pixels, after cropping.
-func (c VideoConfig) Height() int { return c.SPSInfo.Height }
-
-// FrameDuration is how long a frame lasts according to the SPS; 0 if it does not say so or says nonsense.
-func (c VideoConfig) FrameDuration() time.Duration {
-	if c.SPSInfo.FrameRate < 1 || c.SPSInfo.FrameRate > 300 {
-		return 0
-	}
-	return time.Duration(float64(time.Second) / c.SPSInfo.FrameRate)
+	codec.Info     // of the first SPS
+	LengthSize int // bytes of the length in front of each NAL unit: 1, 2 or 4
+	SPS, PPS   [][]byte
 }
 
 // ParseVideoConfig reads the body of an AVC sequence header tag. The error is ErrBadConfig.
@@ -75,49 +56,22 @@ func ParseVideoConfig(body []byte) (VideoConfig, error) {
 
 // ParseAVCC reads an AVCDecoderConfigurationRecord. The error is ErrBadConfig.
 func ParseAVCC(b []byte) (VideoConfig, error) {
-	var c VideoConfig
-	if len(b) < 7 {
-		return c, badConfig("avcC of %d bytes", len(b))
-	}
-	if b[0] != 1 {
-		return c, badConfig("avcC version %d", b[0])
-	}
-	c.Profile, c.Compat, c.Level, c.LengthSize = b[1], b[2], b[3], int(b[4]&3)+1
-	var ok bool
-	n, rest := int(b[5]&0x1F), b[6:]
-	if c.SPS, rest, ok = parameterSets(rest, n); !ok {
-		return c, badConfig("avcC ends inside its SPS")
-	}
-	if len(c.SPS) == 0 {
-		return c, badConfig("avcC without SPS")
-	}
-	if len(rest) > 0 {
-		if c.PPS, _, ok = parameterSets(rest[1:], int(rest[0])); !ok {
-			return c, badConfig("avcC ends inside its PPS")
-		}
-	}
-	info, err := ParseSPS(c.SPS[0])
+	info, err := codec.Parse(media.AVC, b)
 	if err != nil {
-		return c, err
+		return VideoConfig{}, err
 	}
-	c.SPSInfo = info
-	return c, nil
+	if info.Width > largest || info.Height > largest {
+		return VideoConfig{}, badConfig("avcC of %d×%d pixels", info.Width, info.Height)
+	}
+	sets, err := codec.ReadSets(media.AVC, b)
+	return VideoConfig{Info: info, LengthSize: info.NALLength, SPS: sets.SPS, PPS: sets.PPS}, err
 }
 
-func parameterSets(b []byte, n int) (sets [][]byte, rest []byte, ok bool) {
-	for range n {
-		if len(b) < 2 {
-			return nil, nil, false
-		}
-		size := int(binary.BigEndian.Uint16(b))
-		if size == 0 || len(b) < 2+size {
-			return nil, nil, false
-		}
-		sets = append(sets, b[2:2+size:2+size])
-		b = b[2+size:]
-	}
-	return sets, b, true
-}
+// What is believed of a sequence header, at the most: pixels and Hz.
+const (
+	largest = 16384
+	fastest = 192_000
+)
 
 // VideoConfigEqual reports whether two AVC sequence header bodies say the same: the same length size and the same sets
 // of SPS and PPS, in whatever order. Of two that cannot be read, only equal bytes are equal.
@@ -133,46 +87,21 @@ func VideoConfigEqual(a, b []byte) bool {
 	if err != nil {
 		return false
 	}
-	return x.LengthSize == y.LengthSize && sameSets(x.SPS, y.SPS) && sameSets(x.PPS, y.PPS)
-}
-
-func sameSets(a, b [][]byte) bool {
-	in := func(set []byte, sets [][]byte) bool {
-		return slices.ContainsFunc(sets, func(s []byte) bool { return bytes.Equal(s, set) })
-	}
-	for _, s := range a {
-		if !in(s, b) {
-			return false
-		}
-	}
-	for _, s := range b {
-		if !in(s, a) {
-			return false
-		}
-	}
-	return true
+	return x.LengthSize == y.LengthSize && codec.ParameterSets{SPS: x.SPS, PPS: x.PPS}.Equal(codec.ParameterSets{SPS: y.SPS, PPS: y.PPS})
 }
 
 // BuildVideoConfig makes the body of an AVC sequence header tag from parameter sets that were found in the stream.
 func BuildVideoConfig(lengthSize int, sps, pps [][]byte) ([]byte, error) {
-	if len(sps) == 0 || len(pps) == 0 || len(sps) > 31 || len(pps) > 255 || len(sps[0]) < 4 || lengthSize < 1 || lengthSize > 4 {
-		return nil, badConfig("%d SPS, %d PPS, lengths of %d bytes", len(sps), len(pps), lengthSize)
+	if lengthSize != 1 && lengthSize != 2 && lengthSize != 4 {
+		return nil, badConfig("lengths of %d bytes", lengthSize)
 	}
-	rec := []byte{1, sps[0][1], sps[0][2], sps[0][3], 0xFC | byte(lengthSize-1), 0xE0 | byte(len(sps))}
-	for _, s := range sps {
-		rec = append(binary.BigEndian.AppendUint16(rec, uint16(len(s))), s...)
-	}
-	rec = append(rec, byte(len(pps)))
-	for _, s := range pps {
-		rec = append(binary.BigEndian.AppendUint16(rec, uint16(len(s))), s...)
-	}
-	if info, err := ParseSPS(sps[0]); err != nil {
+	rec, err := codec.BuildAVCC(sps, pps)
+	if err != nil {
 		return nil, err
-	} else if info.HasChroma {
-		rec = append(rec, 0xFC|byte(info.Chroma), 0xF8|byte(info.DepthLuma-8), 0xF8|byte(info.DepthChroma-8), 0)
 	}
+	rec[4] = 0xFC | byte(lengthSize-1)
 	var w bytes.Buffer
-	err := tag.EncodeVideoData(&w, &tag.VideoData{FrameType: tag.FrameTypeKeyFrame, CodecID: tag.CodecIDAVC,
+	err = tag.EncodeVideoData(&w, &tag.VideoData{FrameType: tag.FrameTypeKeyFrame, CodecID: tag.CodecIDAVC,
 		AVCPacketType: tag.AVCPacketTypeSequenceHeader, Data: bytes.NewReader(rec)})
 	if err != nil {
 		return nil, fmt.Errorf("write an AVC sequence header: %w", err)
@@ -288,162 +217,8 @@ func annexBKey(c media.Codec, b []byte) bool {
 	return false
 }
 
-// SPS is what liverec wants to know of an AVC sequence parameter set.
-type SPS struct {
-	ID             uint32
-	Profile, Level byte
-	Width, Height  int     // after cropping
-	FrameRate      float64 // frames per second from the VUI; 0: it does not say
-	HasChroma      bool    // the profile says the following three
-	Chroma         uint32  // chroma_format_idc
-	DepthLuma      uint32
-	DepthChroma    uint32
-}
-
-// ParseSPS reads an AVC SPS NAL unit. The error is ErrBadConfig.
-func ParseSPS(nal []byte) (SPS, error) {
-	var s SPS
-	if len(nal) < 4 || nal[0]&0x1F != nalSPS {
-		return s, badConfig("not an SPS")
-	}
-	r := &bitReader{b: unescape(nal[1:])}
-	s.Profile = byte(r.bits(8))
-	r.bits(8)
-	s.Level = byte(r.bits(8))
-	s.ID = r.ue()
-	s.Chroma, s.DepthLuma, s.DepthChroma = 1, 8, 8
-	separate := false
-	switch s.Profile {
-	case 100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135:
-		s.HasChroma = true
-		if s.Chroma = r.ue(); s.Chroma == 3 {
-			separate = r.bit() == 1
-		}
-		s.DepthLuma, s.DepthChroma = r.ue()+8, r.ue()+8
-		r.bit() // lossless
-		if r.bit() == 1 {
-			lists := 8
-			if s.Chroma == 3 {
-				lists = 12
-			}
-			for i := range lists {
-				if r.bit() == 1 {
-					skipScalingList(r, i)
-				}
-			}
-		}
-	}
-	r.ue() // log2_max_frame_num_minus4
-	switch r.ue() {
-	case 0:
-		r.ue()
-	case 1:
-		r.bit()
-		r.se()
-		r.se()
-		for n := r.ue(); n > 0 && !r.over; n-- {
-			r.se()
-		}
-	}
-	r.ue() // max_num_ref_frames
-	r.bit()
-	width, height := int64(r.ue())+1, int64(r.ue())+1
-	frameOnly := r.bit() == 1
-	if !frameOnly {
-		r.bit()
-		height *= 2
-	}
-	width, height = width*16, height*16
-	r.bit() // direct_8x8_inference
-	if r.bit() == 1 {
-		left, right, top, bottom := int64(r.ue()), int64(r.ue()), int64(r.ue()), int64(r.ue())
-		unitX, unitY := int64(1), int64(1)
-		if !separate && (s.Chroma == 1 || s.Chroma == 2) {
-			unitX = 2
-		}
-		if !separate && s.Chroma == 1 {
-			unitY = 2
-		}
-		if !frameOnly {
-			unitY *= 2
-		}
-		width -= (left + right) * unitX
-		height -= (top + bottom) * unitY
-	}
-	const largest = 16384
-	if r.over || s.ID > 31 || s.Chroma > 3 || s.DepthLuma > 14 || s.DepthChroma > 14 || width <= 0 || height <= 0 || width > largest || height > largest {
-		return SPS{}, badConfig("SPS of %d bytes says %d×%d", len(nal), width, height)
-	}
-	s.Width, s.Height = int(width), int(height)
-	if r.bit() == 1 {
-		s.FrameRate = vuiRate(r)
-	}
-	return s, nil
-}
-
-func skipScalingList(r *bitReader, i int) {
-	size := 16
-	if i >= 6 {
-		size = 64
-	}
-	last, next := int32(8), int32(8)
-	for range size {
-		if next != 0 {
-			next = (last + r.se() + 256) % 256
-		}
-		if next != 0 {
-			last = next
-		}
-		if r.over {
-			return
-		}
-	}
-}
-
-func vuiRate(r *bitReader) float64 {
-	if r.bit() == 1 && r.bits(8) == 255 { // aspect ratio
-		r.bits(32)
-	}
-	if r.bit() == 1 { // overscan
-		r.bit()
-	}
-	if r.bit() == 1 { // video signal type
-		r.bits(4)
-		if r.bit() == 1 {
-			r.bits(24)
-		}
-	}
-	if r.bit() == 1 { // chroma location
-		r.ue()
-		r.ue()
-	}
-	if r.bit() == 0 { // timing
-		return 0
-	}
-	tick, scale := r.bits(32), r.bits(32)
-	if r.over || tick == 0 {
-		return 0
-	}
-	return float64(scale) / (2 * float64(tick))
-}
-
 // AudioConfig is an AAC configuration.
-type AudioConfig struct {
-	ObjectType   int // of the core: 2 is AAC-LC
-	SampleRate   int // of what comes out, Hz
-	CoreRate     int // of the core; half of SampleRate with explicit SBR
-	Channels     int
-	FrameSamples int // samples per channel that come out of one frame: 1024, 2048 with explicit SBR
-	SBR, PS      bool
-}
-
-// FrameDuration is how long one audio frame lasts.
-func (c AudioConfig) FrameDuration() time.Duration {
-	if c.SampleRate <= 0 {
-		return 0
-	}
-	return time.Duration(c.FrameSamples) * time.Second / time.Duration(c.SampleRate)
-}
+type AudioConfig struct{ codec.Info }
 
 // ParseAudioConfig reads the body of an AAC sequence header tag. The error is ErrBadConfig.
 func ParseAudioConfig(body []byte) (AudioConfig, error) {
@@ -464,118 +239,16 @@ func ParseAudioConfig(body []byte) (AudioConfig, error) {
 	return ParseASC(asc)
 }
 
-var aacRates = [...]int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
-
 // ParseASC reads an AudioSpecificConfig. The error is ErrBadConfig.
 func ParseASC(b []byte) (AudioConfig, error) {
-	const (
-		objectSBR = 5
-		objectPS  = 29
-		objectER  = 17
-	)
-	var c AudioConfig
-	r := &bitReader{b: b}
-	rate := func() int {
-		if i := r.bits(4); i == 15 {
-			return int(r.bits(24))
-		} else if int(i) < len(aacRates) {
-			return aacRates[i]
-		}
-		return 0
+	info, err := codec.Parse(media.AAC, b)
+	if err != nil {
+		return AudioConfig{}, err
 	}
-	object := func() int {
-		o := int(r.bits(5))
-		if o == 31 {
-			o = 32 + int(r.bits(6))
-		}
-		return o
+	if info.CoreRate > fastest || info.SampleRate > fastest {
+		return AudioConfig{}, badConfig("AudioSpecificConfig of %d and %d Hz", info.CoreRate, info.SampleRate)
 	}
-	c.ObjectType = object()
-	c.CoreRate = rate()
-	channels := int(r.bits(4))
-	c.SampleRate = c.CoreRate
-	if c.ObjectType == objectSBR || c.ObjectType == objectPS {
-		c.SBR, c.PS = true, c.ObjectType == objectPS
-		c.SampleRate = rate()
-		c.ObjectType = object()
-	}
-	c.FrameSamples = 1024
-	switch c.ObjectType {
-	case 1, 2, 3, 4, 6, 7, objectER, 19, 20, 21, 22, 23:
-		if r.bit() == 1 {
-			c.FrameSamples = 960
-			if c.ObjectType == 23 {
-				c.FrameSamples = 480
-			}
-		} else if c.ObjectType == 23 {
-			c.FrameSamples = 512
-		}
-		if r.bit() == 1 { // depends on a core coder
-			r.bits(14)
-		}
-		r.bit() // extension flag
-		if channels == 0 {
-			channels = programChannels(r)
-		}
-	default:
-		if channels == 0 {
-			return AudioConfig{}, badConfig("AudioSpecificConfig of object type %d without channels", c.ObjectType)
-		}
-	}
-	const fastest = 192_000
-	if c.ObjectType == 0 || c.CoreRate == 0 || c.SampleRate == 0 || c.CoreRate > fastest || c.SampleRate > fastest || channels < 0 || channels > 16 || r.over {
-		return AudioConfig{}, badConfig("AudioSpecificConfig of %d bytes: object type %d, %d Hz, %d channels", len(b), c.ObjectType, c.SampleRate, channels)
-	}
-	if c.Channels = channels; channels == 7 {
-		c.Channels = 8
-	}
-	// Without the explicit form, SBR may be announced behind the rest.
-	if !c.SBR && len(b)*8-r.at >= 16 && r.bits(11) == 0x2B7 && object() == objectSBR && r.bit() == 1 {
-		if ext := rate(); ext != 0 && !r.over {
-			c.SBR, c.SampleRate = true, ext
-			if len(b)*8-r.at >= 12 && r.bits(11) == 0x548 {
-				c.PS = r.bit() == 1
-			}
-		}
-	}
-	if c.SBR && c.CoreRate > 0 && c.SampleRate >= 2*c.CoreRate {
-		c.FrameSamples *= 2
-	}
-	return c, nil
-}
-
-// programChannels counts the channels of a program config element; -1 if it is broken.
-func programChannels(r *bitReader) int {
-	r.bits(4 + 2 + 4)
-	front, side, back, lfe := int(r.bits(4)), int(r.bits(4)), int(r.bits(4)), int(r.bits(2))
-	data, coupling := int(r.bits(3)), int(r.bits(4))
-	for range 2 { // mono and stereo mixdown
-		if r.bit() == 1 {
-			r.bits(4)
-		}
-	}
-	if r.bit() == 1 {
-		r.bits(3)
-	}
-	n := lfe
-	for range front + side + back {
-		n += 1 + int(r.bit())
-		r.bits(4)
-	}
-	for range lfe + data {
-		r.bits(4)
-	}
-	for range coupling {
-		r.bits(5)
-	}
-	r.at = (r.at + 7) &^ 7
-	for range r.bits(8) { // a comment
-		r.bits(8)
-	}
-	if r.over || n == 0 {
-		return -1
-	}
-	return n
+	return AudioConfig{info}, nil
 }
 
 // AudioConfigEqual reports whether two AAC sequence header bodies say the same. Of two that cannot be read, only equal
@@ -589,5 +262,5 @@ func AudioConfigEqual(a, b []byte) bool {
 		return false
 	}
 	y, err := ParseAudioConfig(b)
-	return err == nil && x == y
+	return err == nil && x == y && codec.Equal(media.AAC, a[aacHeader:], b[aacHeader:])
 }

@@ -52,18 +52,16 @@
 //
 // # Codec configuration
 //
-// Arguments called body are whole tag bodies, as in media.Packet.Body.
+// Arguments called body are whole tag bodies, as in media.Packet.Body. The records in them are read by package codec, whose
+// Info both configurations are.
 //
 //	func ParseVideoConfig(body []byte) (VideoConfig, error) // avcC; ErrBadConfig if it cannot be used
 //	func ParseAudioConfig(body []byte) (AudioConfig, error) // AudioSpecificConfig; ErrBadConfig
 //	func VideoConfigEqual(a, b []byte) bool                 // the same SPS and PPS, whatever else differs
 //	func AudioConfigEqual(a, b []byte) bool
-//	func (VideoConfig) FrameDuration() time.Duration        // 0: the SPS does not say
-//	func (AudioConfig) FrameDuration() time.Duration
 //	func IsIDR(body []byte, lengthSize int) bool
 //	func InBandSPS(body []byte, lengthSize int) []byte      // nil if there is none; InBandPPS as well
 //	func IsAnnexB(body []byte, lengthSize int) bool
-//	func ParseSPS(nal []byte) (SPS, error)
 //	func BuildVideoConfig(lengthSize int, sps, pps [][]byte) ([]byte, error)
 //
 // # Script data

@@ -317,8 +317,8 @@ func (h *Head) appendScript(b []byte) []byte {
 	}
 	num("duration", seconds)
 	if h.hasVideo {
-		num("width", float64(h.video.Width()))
-		num("height", float64(h.video.Height()))
+		num("width", float64(h.video.Width))
+		num("height", float64(h.video.Height))
 		fps := 0.0
 		if step := h.videoStep(); step > 0 {
 			fps = math.Round(1000/step*1000) / 1000
@@ -332,7 +332,7 @@ func (h *Head) appendScript(b []byte) []byte {
 		num("audiodatarate", rate(h.audioBytes))
 		num("audiosamplerate", float64(h.audio.SampleRate))
 		num("audiosamplesize", 16)
-		flag("stereo", h.audio.Channels > 1 || h.audio.PS)
+		flag("stereo", h.audio.Channels > 1)
 	}
 	num("filesize", float64(h.size))
 	num("datasize", float64(h.videoBytes+h.audioBytes))

@@ -266,13 +266,13 @@ func TestToolsAgreeOnConfigs(t *testing.T) {
 			for _, st := range p.Streams {
 				switch st.Type {
 				case "video":
-					if st.Width != v.Width() || st.Height != v.Height() {
-						t.Errorf("%d×%d, ffprobe says %d×%d", v.Width(), v.Height(), st.Width, st.Height)
+					if st.Width != v.Width || st.Height != v.Height {
+						t.Errorf("%d×%d, ffprobe says %d×%d", v.Width, v.Height, st.Width, st.Height)
 					}
 					if num, den, ok := strings.Cut(st.Rate, "/"); ok {
 						n, _ := strconv.ParseFloat(num, 64)
 						d, _ := strconv.ParseFloat(den, 64)
-						if r := v.SPSInfo.FrameRate; n/d < r*0.99 || n/d > r*1.01 {
+						if r := v.FrameRate; n/d < r*0.99 || n/d > r*1.01 {
 							t.Errorf("%v frames/s, ffprobe says %s", r, st.Rate)
 						}
 					}

@@ -107,7 +107,7 @@ func begin(container string, video, audio []byte, length time.Duration) (writer,
 			return writer{}, err
 		}
 		w, err := mp4.NewWriter(mp4.Config{
-			Video: &mp4.Track{Codec: media.AVC, Config: video[5:], Width: v.Width(), Height: v.Height()},
+			Video: &mp4.Track{Codec: media.AVC, Config: video[5:], Width: v.Width, Height: v.Height},
 			Audio: &mp4.Track{Codec: media.AAC, Config: audio[2:]}})
 		return writer{
 			head: func() []byte { return w.Head() },
