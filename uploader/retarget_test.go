@@ -1,6 +1,7 @@
 package uploader_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,18 +38,19 @@ func TestRetarget(t *testing.T) {
 			t.Fatalf("%d and %d chunks", len(a.Accepted()), len(b.Accepted()))
 		}
 		kept := uploader.Destination{Target: first, Required: true}
-		if err := r.Retarget([]uploader.Destination{kept, kept}); err == nil {
+		if err := r.Retarget([]uploader.Destination{kept, kept}, nil); err == nil {
 			t.Error("a target is there twice")
 		}
-		if err := r.Retarget([]uploader.Destination{kept, {Target: b.Target(second), Required: true}}); err != nil {
+		if err := r.Retarget([]uploader.Destination{kept, {Target: b.Target(second), Required: true}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)
 		if len(b.Accepted()) == 0 || len(r.Stats()) != 2 {
 			t.Errorf("the new target got %d chunks, %d lanes", len(b.Accepted()), len(r.Stats()))
 		}
+		var gone atomic.Int32
 		// The same store by another value, as after a change of its options: the lane begins anew where it was.
-		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 1}}); err != nil {
+		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 1}}, func() { gone.Add(1) }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -57,7 +59,10 @@ func TestRetarget(t *testing.T) {
 		if len(b.Accepted()) != n {
 			t.Error("a target that is gone gets more")
 		}
-		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 2}, {Target: b.Target(second), Required: true}}); err != nil {
+		if gone.Load() != 1 {
+			t.Errorf("it was told %d times that those of before are not used any more", gone.Load())
+		}
+		if err := r.Retarget([]uploader.Destination{{Target: a.Target(mem), Required: true, Version: 2}, {Target: b.Target(second), Required: true}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		h.settle()

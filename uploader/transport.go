@@ -56,6 +56,7 @@ type Transport struct {
 
 	mu    sync.Mutex // guards what is below, and deps.Targets
 	lanes []*lane    // of the newest Run
+	then  []func()   // of each Retarget that was not followed yet
 }
 
 // New checks what it is given and starts nothing.
@@ -102,13 +103,18 @@ func (cfg Config) check(targets []Destination) error {
 
 // Retarget puts other targets in the place of those of before, also while Run goes on. The lane of a target that stays
 // (its ID, Version and Required) notices nothing. One that is gone has its calls cut off, as by a hard stop; a lane of another target
-// with its ID begins after it has ended. An error changes nothing.
-func (t *Transport) Retarget(targets []Destination) error {
+// with its ID begins after it has ended. An error changes nothing. then is called once nobody here uses the targets any
+// more that are gone: at the earliest when Run goes on, at the latest before it returns. It
+// must not block. Nil: nobody wants to know.
+func (t *Transport) Retarget(targets []Destination, then func()) error {
 	if err := t.cfg.check(targets); err != nil {
 		return err
 	}
 	t.mu.Lock()
 	t.deps.Targets = slices.Clone(targets)
+	if then != nil {
+		t.then = append(t.then, then)
+	}
 	t.mu.Unlock()
 	select {
 	case t.change <- struct{}{}:
@@ -143,8 +149,10 @@ type ship struct {
 // follow brings the lanes in line with the targets.
 func (f *fleet) follow() []*lane {
 	f.t.mu.Lock()
-	deps := f.t.deps
+	deps, then := f.t.deps, f.t.then
+	f.t.then = nil
 	f.t.mu.Unlock()
+	var ended []*ship
 	stay := map[segment.TargetID]bool{}
 	lanes := make([]*lane, 0, len(deps.Targets))
 	for _, d := range deps.Targets {
@@ -155,6 +163,7 @@ func (f *fleet) follow() []*lane {
 			var before chan struct{}
 			if s != nil {
 				s.end()
+				ended = append(ended, s)
 				before = s.done
 			}
 			s = f.launch(newLane(f.t.cfg, deps, d, f.files, f.out), before)
@@ -166,8 +175,19 @@ func (f *fleet) follow() []*lane {
 	for id, s := range f.ships {
 		if !stay[id] {
 			s.end()
+			ended = append(ended, s)
 			delete(f.ships, id)
 		}
+	}
+	if len(then) > 0 {
+		f.wg.Go(func() {
+			for _, s := range ended {
+				<-s.done
+			}
+			for _, call := range then {
+				call()
+			}
+		})
 	}
 	f.t.mu.Lock()
 	f.t.lanes = lanes

@@ -65,14 +65,15 @@ type logins struct {
 
 	mu      sync.Mutex
 	targets []uploader.Destination
+	then    []func() // of each set that was not followed yet
 }
 
 func (l *logins) String() string { return "logins" }
 
-// set takes other targets.
-func (l *logins) set(targets []uploader.Destination) {
+// set takes other targets. then is called when the keepers of those that are gone have ended.
+func (l *logins) set(targets []uploader.Destination, then func()) {
 	l.mu.Lock()
-	l.targets = slices.Clone(targets)
+	l.targets, l.then = slices.Clone(targets), append(l.then, then)
 	l.mu.Unlock()
 	select {
 	case l.ring <- struct{}{}:
@@ -86,10 +87,11 @@ func (l *logins) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	kept := map[uploader.Target]context.CancelFunc{}
+	kept := map[uploader.Target]func(){} // what ends the keeper, and waits for its end
 	for {
 		l.mu.Lock()
-		targets := l.targets
+		targets, then := l.targets, l.then
+		l.then = nil
 		l.mu.Unlock()
 		for t, end := range kept {
 			if !slices.ContainsFunc(targets, func(d uploader.Destination) bool { return d.Target == t }) {
@@ -97,11 +99,18 @@ func (l *logins) Run(ctx context.Context) error {
 				delete(kept, t)
 			}
 		}
+		for _, call := range then {
+			call()
+		}
 		for _, d := range targets {
 			if kept[d.Target] == nil {
 				within, end := context.WithCancel(ctx)
-				kept[d.Target] = end
-				wg.Go(func() { l.h.keepLogin(within, d.Target) })
+				over := make(chan struct{})
+				kept[d.Target] = func() { end(); <-over }
+				wg.Go(func() {
+					defer close(over)
+					l.h.keepLogin(within, d.Target)
+				})
 			}
 		}
 		select {

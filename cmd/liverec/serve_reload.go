@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -283,13 +284,43 @@ func (s *service) retarget(ctx context.Context, cfg config.Config) error {
 		closeAll(built)
 		return err
 	}
-	if err := errors.Join(s.transport.Retarget(lanes), s.control.Retarget(ps, ss)); err != nil {
+	left := s.leave(targets)
+	if err := errors.Join(s.transport.Retarget(lanes, left), s.control.Retarget(ps, ss, left)); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.names = names
 	s.mu.Unlock()
 	s.h.aim(run, targets, dests)
-	s.logins.set(targets)
+	s.logins.set(targets, left)
 	return nil
+}
+
+// leave gives what is to be called by each of the three that use targets (transport, control, logins) once it does not use
+// those of before any more that are not among now: then they are closed. The caller holds turn.
+func (s *service) leave(now []uploader.Destination) func() {
+	var gone []uploader.Target
+	for _, d := range s.h.targets {
+		if !slices.ContainsFunc(now, func(n uploader.Destination) bool { return n.Target == d.Target }) {
+			gone = append(gone, d.Target)
+		}
+	}
+	var users atomic.Int32
+	users.Store(3)
+	return func() {
+		if users.Add(-1) > 0 {
+			return
+		}
+		for _, t := range gone {
+			c, ok := t.(io.Closer)
+			if !ok {
+				continue
+			}
+			s.loops.Go(func() { // a store may be asked for a last time
+				if err := c.Close(); err != nil {
+					s.h.log.Warn().Err(err).Str("target", string(t.ID())).Msg("a target that is not in use any more was not closed cleanly")
+				}
+			})
+		}
+	}
 }

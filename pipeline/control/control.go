@@ -68,6 +68,7 @@ type Control struct {
 	stuck  map[list]error
 	active map[string]Condition
 	edits  map[segment.TargetID]chan<- edit // of the submissions that run
+	then   []func()                         // of each Retarget that was not followed yet
 }
 
 // list names one list: what a target shows of a session.
@@ -112,13 +113,17 @@ func once(ps []Publisher, ss []Submitter) error {
 }
 
 // Retarget puts other publishers in the place of those of before, also while Run goes on: calls that are under way are
-// cut off, and what they would have said is asked, as after a restart. An error changes nothing.
-func (c *Control) Retarget(ps []Publisher, ss []Submitter) error {
+// cut off, and what they would have said is asked, as after a restart. An error changes nothing. then is called once nobody
+// here uses the publishers of before any more, which needs a Run; it must not block. Nil: nobody wants to know.
+func (c *Control) Retarget(ps []Publisher, ss []Submitter, then func()) error {
 	if err := once(ps, ss); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	c.Publishers, c.Submitters = slices.Clone(ps), slices.Clone(ss)
+	if then != nil {
+		c.then = append(c.then, then)
+	}
 	c.mu.Unlock()
 	select {
 	case c.change <- struct{}{}:
@@ -137,8 +142,12 @@ type executors struct {
 
 func (c *Control) begin(ctx context.Context) *executors {
 	c.mu.Lock()
-	ps, ss := c.Publishers, c.Submitters
+	ps, ss, then := c.Publishers, c.Submitters, c.then
+	c.then = nil
 	c.mu.Unlock()
+	for _, call := range then { // the executors of before have ended
+		call()
+	}
 	x := &executors{hands: make(map[segment.TargetID]hand, len(ps)+len(ss)), group: supervise.NewGroup(c.Log)}
 	ctx, x.cancel = context.WithCancel(ctx)
 	edits := make(map[segment.TargetID]chan<- edit, len(ss))

@@ -381,22 +381,31 @@ func TestRetarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.start()
-		if err := b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store), control.NewStorePublisher(b.store)}, nil); err == nil {
+		if err := b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store), control.NewStorePublisher(b.store)}, nil, nil); err == nil {
 			t.Error("two publishers of one target")
 		}
-		b.do(b.c.Retarget(nil, nil))
+		b.do(b.c.Retarget(nil, nil, nil))
 		time.Sleep(time.Second)
 		b.prove(1)
 		time.Sleep(time.Minute)
 		b.wantLists() // nobody is there to do it
-		hangs := pipelinetest.NewStore(here)
+		hangs, hung := pipelinetest.NewStore(here), new(atomic.Int32)
 		hangs.Hook = func(ctx context.Context, step string, after bool) error {
+			hung.Add(1)
+			defer hung.Add(-1)
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(hangs)}, nil))
+		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(hangs)}, nil, nil))
 		time.Sleep(time.Minute)
-		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store)}, nil))
+		gone := make(chan struct{})
+		b.do(b.c.Retarget([]control.Publisher{control.NewStorePublisher(b.store)}, nil, func() {
+			if hung.Load() != 0 {
+				t.Error("one of before is in a call still")
+			}
+			close(gone)
+		}))
+		<-gone
 		time.Sleep(time.Minute)
 		b.wantLists(1)
 		b.prove(2)
