@@ -252,7 +252,7 @@ func TestStopAndStartAgain(t *testing.T) {
 // What was interrupted and not found again within the grace is sealed as recovered and ended, by the room's own
 // Recorder or, for a room of another run, by Recover.
 func TestLeftovers(t *testing.T) {
-	for _, how := range []string{"own", "other", "other, at once", "other, in time"} {
+	for _, how := range []string{"own", "other", "other, at once", "other, in time", "other, then own"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, liveroom.Config{Duration: 8 * time.Second})
@@ -282,6 +282,23 @@ func TestLeftovers(t *testing.T) {
 					if err != nil || !rest.Empty() {
 						t.Fatal(err, rest)
 					}
+				case "other, then own": // the room is added anew before its grace is over
+					rest, err := recorder.Recover(t.Context(), recorder.RecoverConfig{}, r.deps, nil)
+					if err != nil || rest.Empty() {
+						t.Fatal(err, rest)
+					}
+					over := make(chan error, 1)
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					go func() { over <- rest.Run(ctx) }()
+					rest.Spare(r.cfg.Room.ID)
+					time.Sleep(2 * time.Minute)
+					if err := <-over; err != nil || !rest.Empty() || r.session().Left {
+						t.Fatalf("%v: a broadcast that a recorder goes on with has ended", err)
+					}
+					r.start()
+					time.Sleep(2 * time.Minute)
+					r.halt()
 				case "other, in time":
 					if _, err := recorder.Recover(t.Context(), recorder.RecoverConfig{}, r.deps, map[segment.RoomID]bool{r.cfg.Room.ID: true}); err != nil {
 						t.Fatal(err)

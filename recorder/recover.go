@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/liverec/liverec/pkg/backoff"
@@ -570,14 +571,58 @@ func Recover(ctx context.Context, cfg RecoverConfig, deps Deps, keep map[segment
 type Rest struct {
 	cfg  RecoverConfig
 	deps Deps
-	due  []Report
+
+	mu  sync.Mutex // held while a broadcast ends; guards what is below
+	due []due
+}
+
+// due is a broadcast that ends when its grace is over.
+type due struct {
+	Report
+	room segment.RoomID
 }
 
 // String names the service.
 func (r *Rest) String() string { return "broadcasts of earlier runs" }
 
 // Empty reports whether there is nothing to wait for.
-func (r *Rest) Empty() bool { return len(r.due) == 0 }
+func (r *Rest) Empty() bool {
+	_, some := r.first()
+	return !some
+}
+
+// Spare leaves the broadcasts of a room to a Recorder that is about to begin: the room would be in two hands. When it has
+// returned, Run has ended them or never does.
+func (r *Rest) Spare(room segment.RoomID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due = slices.DeleteFunc(r.due, func(d due) bool { return d.room == room })
+}
+
+// first is the broadcast that ends first.
+func (r *Rest) first() (due, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.due) == 0 {
+		return due{}, false
+	}
+	return slices.MinFunc(r.due, func(a, b due) int { return a.At.Compare(b.At) }), true
+}
+
+// leave ends a broadcast, unless it was spared meanwhile.
+func (r *Rest) leave(ctx context.Context, d due) (left bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.due, func(o due) bool { return o.Session == d.Session })
+	if i < 0 {
+		return false, nil
+	}
+	if err := r.deps.Journal.Leave(ctx, d.Session, d.At, d.Account); err != nil {
+		return false, err
+	}
+	r.due = slices.Delete(r.due, i, i+1)
+	return true, nil
+}
 
 // bring seals what is left of a session, and ends it if it is time.
 func (r *Rest) bring(ctx context.Context, e segment.Entry) error {
@@ -597,30 +642,28 @@ func (r *Rest) bring(ctx context.Context, e segment.Entry) error {
 		return nil
 	}
 	c.stop()
-	r.due = append(r.due, Report{Session: e.Session.ID, At: e.Session.Heard, Account: t.account(), Gaps: t.seg.gaps, GapTime: t.seg.gapTime})
+	r.due = append(r.due, due{Report{Session: e.Session.ID, At: e.Session.Heard, Account: t.account(), Gaps: t.seg.gaps, GapTime: t.seg.gapTime}, e.Session.Room.ID})
 	return nil
 }
 
 // Run ends each broadcast when its grace is over. It returns when all are ended or ctx is done.
 func (r *Rest) Run(ctx context.Context) error {
-	slices.SortFunc(r.due, func(a, b Report) int { return a.At.Compare(b.At) })
 	again := backoff.New(backoff.Policy{First: time.Second, Max: 10 * time.Second})
-	for len(r.due) > 0 {
-		rep := r.due[0]
-		if !backoff.Sleep(ctx, time.Until(rep.At.Add(r.cfg.Grace))) {
+	for {
+		d, some := r.first()
+		if !some || !backoff.Sleep(ctx, time.Until(d.At.Add(r.cfg.Grace))) {
 			return nil
 		}
-		if err := r.deps.Journal.Leave(ctx, rep.Session, rep.At, rep.Account); err != nil {
-			r.deps.Log.Error().Err(err).Str("session", string(rep.Session)).Msg("broadcast of an earlier run cannot be ended yet, it is tried again")
+		left, err := r.leave(ctx, d)
+		if err != nil {
+			r.deps.Log.Error().Err(err).Str("session", string(d.Session)).Msg("broadcast of an earlier run cannot be ended yet, it is tried again")
 			if !again.Wait(ctx, err) {
 				return nil
 			}
 			continue
 		}
-		r.due = r.due[1:]
-		if r.deps.Ended != nil {
-			r.deps.Ended(rep)
+		if left && r.deps.Ended != nil {
+			r.deps.Ended(d.Report)
 		}
 	}
-	return nil
 }

@@ -219,6 +219,9 @@ func (s *service) seat(st *seat) error {
 	if err := s.plan(st); err != nil {
 		return err
 	}
+	if s.stages.rest != nil {
+		s.stages.rest.Spare(st.id) // what an earlier run left of it is this one's now
+	}
 	s.mu.Lock()
 	s.seats[st.key] = st
 	s.order = append(slices.Clone(s.order), st)
