@@ -189,7 +189,7 @@ func TestI12_CallsStandWhereTheyBelong(t *testing.T) {
 // Media leaves the disk through one door (I1).
 func TestI1_OnlyReclaimRemovesMedia(t *testing.T) {
 	may := []string{"pkg/durable", "pipeline/reclaim", // media
-		"recorder", "uploader/localdir", "pkg/ledger"} // what never held media that counts: void parts, temporary names, the reserve
+		"recorder", "uploader/localdir", "uploader/sftp", "pkg/ledger"} // what never held media that counts: void parts, temporary names, the reserve
 	for _, f := range load(t) {
 		if f.test || slices.ContainsFunc(may, func(p string) bool { return under(f.dir, p) }) {
 			continue
