@@ -18,6 +18,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/liverec/liverec/pkg/media"
+	"github.com/liverec/liverec/pkg/media/codec"
 	"github.com/liverec/liverec/recorder/hlspull"
 )
 
@@ -373,6 +374,7 @@ type result struct {
 	seams        []seam
 	kinds        string // v a V A j, one for each packet
 	configs      int
+	told         []string // each configuration, and how many frames of video came before it
 	count        media.Count
 	err          error
 	took         time.Duration
@@ -475,6 +477,13 @@ func (r *result) take(t *testing.T, b *media.Batch) {
 		case media.VideoConfig, media.AudioConfig:
 			r.kinds += map[media.Kind]string{media.VideoConfig: "V", media.AudioConfig: "A"}[p.Kind]
 			r.configs++
+			what := "unreadable"
+			if info, err := codec.Parse(p.Codec, p.Body); err == nil && p.Kind == media.VideoConfig {
+				what = fmt.Sprintf("%dx%d", info.Width, info.Height)
+			} else if err == nil {
+				what = fmt.Sprintf("%d Hz %d", info.SampleRate, info.Channels)
+			}
+			r.told = append(r.told, fmt.Sprintf("%v %s @%d", p.Codec, what, len(r.video)))
 		case media.Video, media.Audio:
 			k, list := "v", &r.video
 			if p.Kind == media.Audio {

@@ -20,19 +20,29 @@ func tsSegment(t testing.TB, n int, at time.Duration, salt byte) []byte {
 	t.Helper()
 	avcC := append([]byte{1, 0x64, 0, 0x0c, 0xff, 0xe1}, sps(t, 0x0c)...)
 	avcC = append(append(avcC, 1, 0, 5), unhex(t, "68ebecb22c")...)
-	m, err := mpegts.NewMuxer(mpegts.Config{Video: &mpegts.Track{Codec: media.AVC, Config: avcC}, Audio: &mpegts.Track{Codec: media.AAC, Config: []byte{0x11, 0x90}}})
+	return tsSegmentOf(t, n, at, salt, &mpegts.Track{Codec: media.AVC, Config: avcC}, &mpegts.Track{Codec: media.AAC, Config: []byte{0x11, 0x90}})
+}
+
+// tsSegmentOf is one of these tracks.
+func tsSegmentOf(t testing.TB, n int, at time.Duration, salt byte, video, sound *mpegts.Track) []byte {
+	t.Helper()
+	m, err := mpegts.NewMuxer(mpegts.Config{Video: video, Audio: sound})
 	if err != nil {
 		t.Fatal(err)
+	}
+	key, other := []byte{0x65, 0x88, salt}, []byte{0x41, 0x88, salt}
+	if video.Codec == media.HEVC {
+		key, other = []byte{0x26, 1, 0x88, salt}, []byte{0x02, 1, 0x88, salt}
 	}
 	b := m.Head()
 	per := int(segDur/time.Second) * videoRate
 	for i := range per {
 		ord := n*per + i
-		nal := byte(0x41)
+		nal := other
 		if i == 0 {
-			nal = 0x65
+			nal = key
 		}
-		body := append([]byte{nal, 0x88, salt}, fmt.Sprintf("v%08d", ord)...)
+		body := append(nal[:len(nal):len(nal)], fmt.Sprintf("v%08d", ord)...)
 		if err := m.Add(mpegts.Sample{Video: true, Key: i == 0, Time: at + time.Duration(ord)*time.Second/videoRate, Data: append(u32(uint32(len(body))), body...)}); err != nil {
 			t.Fatal(err)
 		}
