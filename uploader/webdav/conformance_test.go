@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	dav "golang.org/x/net/webdav"
 
+	"github.com/liverec/liverec/pkg/failure"
 	"github.com/liverec/liverec/uploader"
 	"github.com/liverec/liverec/uploader/targettest"
 )
@@ -147,10 +148,17 @@ func library(t *testing.T, secure bool, front func(http.Handler) http.Handler) p
 }
 
 func TestConformance(t *testing.T) {
-	for _, secure := range []bool{false, true} {
-		t.Run(map[bool]string{false: "http", true: "https"}[secure], func(t *testing.T) {
-			targettest.Run(t, func(t *testing.T) targettest.Env { return library(t, secure, nil).env() })
-		})
+	targettest.Run(t, func(t *testing.T) targettest.Env { return library(t, false, nil).env() })
+}
+
+// With TLS the same, and a certificate that nobody vouches for is a matter for a person.
+func TestTLS(t *testing.T) {
+	p := library(t, true, nil)
+	o, data := object(100_000)
+	must(t, carry(t.Context(), p.target(t), o, data))
+	err := p.target(t, func(c *Config) { c.Transport = nil }).Check(t.Context())
+	if failure.KindOf(err) != failure.NeedsHuman || !strings.Contains(failure.Hint(err), "certificate") {
+		t.Errorf("%v, %q", err, failure.Hint(err))
 	}
 }
 

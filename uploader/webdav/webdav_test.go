@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,10 +115,10 @@ func TestAgainAfterTrouble(t *testing.T) {
 	for _, method := range []string{"PROPFIND", "PUT", "MOVE", "DELETE", "GET", "MKCOL"} {
 		for _, how := range []string{"locked", "full", "lost"} {
 			t.Run(method+" "+how, func(t *testing.T) {
-				n := 0
+				var n atomic.Int64
 				p := library(t, false, func(h http.Handler) http.Handler {
 					return before(method, func(w http.ResponseWriter, r *http.Request) bool {
-						if n++; n != 1 {
+						if n.Add(1) != 1 {
 							return false
 						}
 						switch how {
@@ -147,8 +148,8 @@ func TestAgainAfterTrouble(t *testing.T) {
 				if got, err := os.ReadFile(p.abs(o.Key)); err != nil || string(got) != data {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}
-				if left := p.left(t); len(left) > 0 || n == 0 {
-					t.Errorf("left: %v, after %d requests", left, n)
+				if left := p.left(t); len(left) > 0 || n.Load() == 0 {
+					t.Errorf("left: %v, after %d requests", left, n.Load())
 				}
 			})
 		}
