@@ -40,18 +40,22 @@ const history = 20
 // picture draws the status from a ledger. Targets that have long nothing to do with any broadcast shown are left out,
 // except those of the run.
 func picture(ctx context.Context, l looker, run []segment.Destination, parts bool, disk status.Disk, now time.Time) (status.Status, error) {
+	st, _, err := pictureOf(ctx, l, run, parts, disk, now)
+	return st, err
+}
+
+// pictureOf is picture, with the broadcasts that are not complete, which cost the most of it.
+func pictureOf(ctx context.Context, l looker, run []segment.Destination, parts bool, disk status.Disk, now time.Time) (st status.Status, active []segment.Broadcast, err error) {
 	in := status.Input{Now: now, Disk: disk, WithParts: parts}
-	var err error
 	if in.Rooms, err = l.Rooms(ctx); err != nil {
-		return status.Status{}, err
+		return st, nil, err
 	}
 	newest, err := l.Broadcasts(ctx, history)
 	if err != nil {
-		return status.Status{}, err
+		return st, nil, err
 	}
-	active, err := l.Active(ctx)
-	if err != nil {
-		return status.Status{}, err
+	if active, err = l.Active(ctx); err != nil {
+		return st, nil, err
 	}
 	seen := map[segment.SessionID]bool{}
 	for _, b := range newest {
@@ -65,7 +69,7 @@ func picture(ctx context.Context, l looker, run []segment.Destination, parts boo
 	in.Broadcasts = append(in.Broadcasts, newest...)
 	all, err := l.Targets(ctx)
 	if err != nil {
-		return status.Status{}, err
+		return st, nil, err
 	}
 	used := map[segment.TargetID]bool{}
 	for _, d := range run {
@@ -88,7 +92,7 @@ func picture(ctx context.Context, l looker, run []segment.Destination, parts boo
 			in.Destinations = append(in.Destinations, d)
 		}
 	}
-	return status.Make(in), nil
+	return status.Make(in), active, nil
 }
 
 func showStatus(c *cli.Context, std streams) error {

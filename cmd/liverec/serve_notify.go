@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,12 +117,12 @@ func (c *crier) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 			defer cancel()
-			c.look(last, tel)
+			c.look(last, tel, true)
 			hooks.Settle(lastWord)
 			end()
 			return nil
 		case <-tick.C:
-			c.look(ctx, tel)
+			c.look(ctx, tel, false)
 			tick.Reset(beat.Until(time.Now(), lookEvery))
 		}
 	}
@@ -140,9 +141,9 @@ func (c *crier) remembered() ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 16<<20))
 }
 
-// look compares the picture of now with what was told, remembers, and tells.
-func (c *crier) look(ctx context.Context, tel *facts.Teller) {
-	news := tel.Look(c.picture(ctx, tel))
+// look compares the picture of now with what was told, remembers, and tells. fresh: no older picture will do.
+func (c *crier) look(ctx context.Context, tel *facts.Teller, fresh bool) {
+	news := tel.Look(c.picture(ctx, tel, fresh))
 	if state, changed := tel.State(); changed {
 		if err := c.s.h.dir.Replace(toldName, state); err != nil {
 			c.s.h.log.Warn().Err(err).Msg("what is told cannot be remembered, the next start may tell it again")
@@ -164,7 +165,7 @@ func (c *crier) look(ctx context.Context, tel *facts.Teller) {
 	}
 }
 
-func (c *crier) picture(ctx context.Context, tel *facts.Teller) facts.Picture {
+func (c *crier) picture(ctx context.Context, tel *facts.Teller, fresh bool) facts.Picture {
 	p := facts.Picture{Now: time.Now(), Names: map[string]string{}, More: append(c.hooks.Conditions(), c.notes.Conditions()...)}
 	s := c.s
 	s.mu.Lock()
@@ -177,12 +178,11 @@ func (c *crier) picture(ctx context.Context, tel *facts.Teller) facts.Picture {
 		}
 	}
 	s.mu.Unlock()
-	if p.Status, p.Ledger = s.Status(ctx, false); p.Ledger != nil {
+	var active []segment.Broadcast
+	if p.Status, active, p.Ledger = s.sees(ctx, fresh); p.Ledger != nil {
 		return p
 	}
-	if p.Broadcasts, p.Ledger = s.h.led.Active(ctx); p.Ledger != nil {
-		return p
-	}
+	p.Broadcasts = slices.Clip(active) // others see them as well
 	have := map[segment.SessionID]bool{}
 	for _, b := range p.Broadcasts {
 		have[b.Session.ID] = true

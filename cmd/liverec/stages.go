@@ -53,10 +53,8 @@ type stages struct {
 	rest      *recorder.Rest // ends what earlier runs of other rooms left; nil: nothing
 	pipe      *pipeline.Pipeline
 
-	mu      sync.Mutex // guards the cached picture
-	last    status.Status
-	at      time.Time
-	lastErr error
+	mu   sync.Mutex // guards what is below, and is held while the ledger is read
+	last sight
 
 	changed func(recorder.Change) // hears what streamers change during broadcasts, must not block; nil: nobody does
 }
@@ -350,29 +348,68 @@ func (s *stages) remember(ctx context.Context) {
 	}
 }
 
-// Status is the newest picture, at most a second old.
-func (s *stages) Status(ctx context.Context, parts bool) (status.Status, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// How old what the ledger said may be. With many rooms that have much to send a reading is no trifle: whoever looks each
+// second gets what was read before until lookRest times as long has gone by as the reading took, so that all looks
+// together take a fiftieth of a core at the most, but no longer than lookMost. What only this process knows (states, bit
+// rates, the open parts) is of the moment in any case.
+const (
+	lookLeast = time.Second
+	lookMost  = 15 * time.Second
+	lookRest  = 50
+)
+
+// sight is what the ledger said to all who look.
+type sight struct {
+	st     status.Status
+	active []segment.Broadcast // that are not complete; nobody changes them
+	err    error
+	at     time.Time     // when it was read
+	good   time.Duration // for how long
+}
+
+// look reads the ledger, unless somebody did just now. fresh reads it in any case. The caller holds mu.
+func (s *stages) look(ctx context.Context, fresh bool) sight {
 	now := time.Now()
-	if parts || now.Sub(s.at) >= time.Second {
+	if !fresh && !s.last.at.IsZero() && now.Sub(s.last.at) < s.last.good {
+		return s.last
+	}
+	l := sight{at: now, good: lookLeast}
+	if l.st, l.active, l.err = pictureOf(ctx, s.h.led, s.h.aims(), false, status.Disk{}, now); l.err == nil {
+		l.good = min(max(lookRest*time.Since(now), lookLeast), lookMost)
+	}
+	if l.err == nil || ctx.Err() == nil { // else it is the affair of whoever asked
+		s.last = l
+	}
+	return l
+}
+
+// Status is the newest picture: see lookLeast.
+func (s *stages) Status(ctx context.Context, parts bool) (status.Status, error) {
+	if parts {
+		now := time.Now()
 		st, err := picture(ctx, s.h.led, s.h.aims(), parts, status.Disk{}, now)
-		if parts {
-			if err == nil {
-				s.overlay(&st, now)
-			}
-			return st, err
+		if err == nil {
+			s.overlay(&st, now)
 		}
-		s.last, s.lastErr, s.at = st, err, now
+		return st, err
 	}
-	if s.lastErr != nil {
-		return s.last, s.lastErr
+	st, _, err := s.sees(ctx, false)
+	return st, err
+}
+
+// sees is the newest picture, with the broadcasts that are not complete. fresh: what the ledger says at this moment.
+func (s *stages) sees(ctx context.Context, fresh bool) (status.Status, []segment.Broadcast, error) {
+	s.mu.Lock()
+	l := s.look(ctx, fresh)
+	s.mu.Unlock()
+	st := l.st
+	if l.err != nil {
+		return st, nil, l.err
 	}
-	st := s.last
 	st.Rooms = s.arranged(st.Rooms)
 	st.Targets = append([]status.Target(nil), st.Targets...)
-	s.overlay(&st, now)
-	return st, nil
+	s.overlay(&st, time.Now())
+	return st, l.active, nil
 }
 
 // arranged gives the rooms of the run first, in the order in which they are shown, and then those of earlier ones. A
