@@ -91,7 +91,7 @@ func (p *patient) lookFolder(context.Context) []check {
 	if err != nil {
 		err = durable.Explain(p.opt.data, err)
 	} else {
-		err = errors.Join(d.Probe(), d.Close())
+		err = errors.Join(d.Probe("doctor"), d.Close())
 	}
 	if err != nil {
 		k.State, k.Text, k.Cure = checkBad, err.Error(), cureOf(err, "Name another folder with --data.")

@@ -94,12 +94,12 @@ func open(ctx context.Context, opt options, std streams, log zerolog.Logger, scr
 		// The ledger's own words for a folder that somebody else holds or that a newer liverec wrote; otherwise the
 		// probe finds out what is wrong with the folder.
 		_, locked := errors.AsType[*ledger.Locked](err)
-		if perr := h.dir.Probe(); perr != nil && !locked && !errors.Is(err, ledger.ErrNewer) {
+		if perr := h.dir.Probe("start"); perr != nil && !locked && !errors.Is(err, ledger.ErrNewer) {
 			err = perr
 		}
 		return nil, errors.Join(refused(err, opt), h.dir.Close())
 	}
-	if err := h.dir.Probe(); err != nil {
+	if err := errors.Join(h.dir.Sweep("start"), h.dir.Probe("start")); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	if d := h.led.Damaged(); d != nil {

@@ -188,7 +188,7 @@ func (a *Account) writable() error {
 		return err
 	}
 	defer d.Close()
-	return d.Probe()
+	return d.Probe("login")
 }
 
 // fileLock is an flock on a file beside the cookie file. It is held over processes and, because each take opens the file

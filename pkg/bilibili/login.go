@@ -85,7 +85,7 @@ func loginTarget(path string) (string, error) {
 		return "", durable.Explain(filepath.Dir(target), err)
 	}
 	defer d.Close()
-	return target, d.Probe()
+	return target, d.Probe("login")
 }
 
 // loginOnce shows one code. It is false when the code has ended unused.

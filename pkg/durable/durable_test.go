@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,7 +163,7 @@ func TestProbeNamesTheCure(t *testing.T) {
 					}
 					return nil
 				})
-				err := d.Probe()
+				err := d.Probe("me")
 				if failure.KindOf(err) != c.kind || !strings.Contains(failure.Hint(err), c.hint) {
 					t.Errorf("%s at %s: %v, hint %q", c.name, at, err, failure.Hint(err))
 				}
@@ -173,7 +174,7 @@ func TestProbeNamesTheCure(t *testing.T) {
 		})
 	}
 	d := open(t, nil)
-	if err := d.Probe(); err != nil {
+	if err := d.Probe("me"); err != nil {
 		t.Error(err)
 	}
 }
@@ -259,5 +260,36 @@ func TestWriteAllOnAFullDisk(t *testing.T) {
 	defer f.Close()
 	if err := f.WriteAll([][]byte{[]byte("a")}); !errors.Is(err, full) || f.Size() != 0 {
 		t.Errorf("%v, size %d", err, f.Size())
+	}
+}
+
+// What a kill leaves of a trial is gone after the next sweep of the same name, and nobody else's is.
+func TestSweep(t *testing.T) {
+	path := t.TempDir()
+	d, err := durable.Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	mine, other := durable.Trial("me"), durable.Trial("them")
+	for _, n := range []string{mine, other, "P0001.flv"} {
+		if err := os.WriteFile(filepath.Join(path, n), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Sweep("me"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	want := []string{other, "P0001.flv"}
+	if !slices.Equal(left, want) {
+		t.Errorf("%q are left, want %q", left, want)
 	}
 }

@@ -15,9 +15,10 @@ import (
 )
 
 // Probe writes, syncs, renames, reads back and removes a small file, as every later step will have to. Its error
-// names the folder, its owner, the user that we are, and the cure.
-func (d *Dir) Probe() error {
-	name := ".liverec-probe-" + strings.ToLower(rand.Text()[:8])
+// names the folder, its owner, the user that we are, and the cure. who, a word without a hyphen, stands in the file's
+// name, so that Sweep finds what a kill left of it.
+func (d *Dir) Probe(who string) error {
+	name := Trial(who)
 	err := d.probe(name)
 	if err == nil {
 		return nil
@@ -26,6 +27,28 @@ func (d *Dir) Probe() error {
 		_ = d.root.Remove(n) // what is left of a failed probe
 	}
 	return Explain(d.path, err)
+}
+
+const probes = ".liverec-probe-"
+
+// Trial is a new name for a file that somebody tries something with and removes at once.
+func Trial(who string) string { return probes + who + "-" + strings.ToLower(rand.Text()[:8]) }
+
+// Sweep removes the files that probes of who left in the folder when they were killed. Nobody else may probe it under
+// that name meanwhile.
+func (d *Dir) Sweep(who string) error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", d.path, err)
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), probes+who+"-") {
+			if err := d.Remove(e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (d *Dir) probe(name string) error {

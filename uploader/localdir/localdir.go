@@ -16,6 +16,8 @@ package localdir
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -82,9 +84,17 @@ func New(cfg Config) (*Target, error) {
 	}
 	t := &Target{cfg: cfg, used: cfg.Known}
 	if d, err := t.root("open"); err == nil && cfg.Data != "" {
+		_ = d.Sweep(who(cfg.Data)) // what is in the way is found by Check
 		t.link = canLink(cfg.Data, d)
 	}
 	return t, nil
+}
+
+// who is what the files of trials are called by: one process at a time works with a data folder, several share an archive.
+func who(data string) string {
+	host, _ := os.Hostname() // without a name all the same
+	sum := sha256.Sum256([]byte(host + "\x00" + data))
+	return hex.EncodeToString(sum[:6])
 }
 
 // canLink really links: mounts, overlays and file systems without links all answer in their own way.
@@ -97,7 +107,10 @@ func canLink(data string, archive *durable.Dir) bool {
 		return false
 	}
 	defer d.Close()
-	name := hidden("liverec-link")
+	if err := d.Sweep(who(data)); err != nil {
+		return false
+	}
+	name := durable.Trial(who(data))
 	f, err := d.Create(name)
 	if err != nil {
 		return false
@@ -261,7 +274,7 @@ func (t *Target) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = d.Probe()
+	err = d.Probe(who(t.cfg.Data))
 	if is(err, syscall.ESTALE, syscall.EIO, syscall.ENOTCONN, syscall.ETIMEDOUT, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ENODEV) {
 		return &failure.Error{Op: op, Err: err, Hint: fmt.Sprintf("Look at the mount or the disk behind %s.", t.cfg.Path)}
 	}
