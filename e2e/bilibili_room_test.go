@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,9 @@ func TestBilibiliBlocked(t *testing.T) {
 	probe.Env = world.Env()
 	pp := probe.Start(t)
 	pp.Ends(t, 20*time.Second, 1)
+	if out := pp.Stdout.String(); !strings.Contains(out, "live      not known: ") || strings.Contains(out+pp.Stderr.String(), "nothing is being sent") {
+		t.Error(out, pp.Stderr.String())
+	}
 	if !strings.Contains(pp.Stderr.String(), "412") {
 		t.Error(pp.Stderr.String())
 	}
@@ -149,7 +153,8 @@ func TestBilibiliProbe(t *testing.T) {
 			Qualities             []struct {
 				Name, Container, Video string
 				Height                 int
-				Measured               bool
+				Measured, Chosen       bool
+				Bitrate                int64
 			}
 			Hosts []string
 		}
@@ -159,9 +164,37 @@ func TestBilibiliProbe(t *testing.T) {
 		if p.Site != "bilibili" || p.Streamer != "某主播" || p.Title != "标题" || !p.Live || len(p.Qualities) < 4 || len(p.Hosts) != 3 || p.Hosts[0] != "d1--cn-gotcha04.bilivideo.com" {
 			t.Fatalf("%+v", p)
 		}
-		if q := p.Qualities[0]; q.Name != c.want || q.Container != "FLV" || q.Video == "" || q.Height != 360 || !q.Measured {
-			t.Errorf("%+v", q)
+		if q := p.Qualities[0]; q.Name != c.want || q.Container != "FLV" || q.Video == "" || q.Height != 360 || !q.Measured || !q.Chosen || q.Bitrate <= 0 || p.Qualities[1].Chosen {
+			t.Errorf("%+v", p.Qualities)
 		}
+	}
+	text := liverec(dir, "probe", "https://live.bilibili.com/1899237173")
+	text.Env = world.Env()
+	said := text.Start(t)
+	said.Ends(t, 30*time.Second, 0)
+	lines := strings.Split(said.Stdout.String(), "\n")
+	for _, want := range []string{"streamer  某主播", "title     标题", "live      yes"} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no line %q in\n%s", want, said.Stdout.String())
+		}
+	}
+	if n := slices.IndexFunc(lines, func(l string) bool {
+		return strings.HasPrefix(l, "quality   high (超清)") && strings.HasSuffix(l, "(would be recorded)")
+	}); n < 0 {
+		t.Errorf("nothing would be recorded:\n%s", said.Stdout.String())
+	}
+	t.Log("\n" + said.Stdout.String())
+	live.Add(bilitest.LiveRoom{ID: 1899237174, Title: "off", Streamer: "b"})
+	off := liverec(dir, "probe", "https://live.bilibili.com/1899237174", "--json")
+	off.Env = world.Env()
+	var o struct {
+		Live, Blocked    bool
+		Why, Title       string
+		Qualities, Hosts []any
+	}
+	rig.JSON(t, off, 1, &o)
+	if o.Live || o.Blocked || o.Why == "" || o.Title != "off" || len(o.Qualities)+len(o.Hosts) > 0 {
+		t.Errorf("%+v", o)
 	}
 	for _, s := range world.Secrets(user) {
 		for _, q := range world.Requests("GET d1--cn-gotcha04.bilivideo.com/*") {

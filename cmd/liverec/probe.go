@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -31,6 +32,7 @@ type probed struct {
 	Streamer string    `json:"streamer"`
 	Title    string    `json:"title"`
 	Live     bool      `json:"live"`
+	Blocked  bool      `json:"blocked"` // the site does not talk to us, so that nobody knows whether it is live
 	Why      string    `json:"why,omitempty"`
 	Note     string    `json:"note,omitempty"` // what else a person should know before recording
 	Quality  []quality `json:"qualities"`
@@ -51,6 +53,7 @@ type quality struct {
 	Bitrate    int64   `json:"bitrate"` // bit/s: of media time, if it was measured; else the greatest, as declared
 	KeySeconds float64 `json:"key_frame_seconds"`
 	Measured   bool    `json:"measured"` // else it is what a playlist declares
+	Chosen     bool    `json:"chosen"`   // the one that `record` would begin with
 }
 
 // probeFor is how long a live stream is looked at.
@@ -82,7 +85,7 @@ func probe(c *cli.Context, std streams) error {
 		return &failure.Error{Op: "ask " + w.room.URL, Err: err}
 	}
 	p := probed{Format: "liverec-probe/1", URL: w.room.URL, Site: w.room.Site, Room: w.room.Name, Streamer: live.Streamer, Title: live.Title,
-		Live: live.Presence == recorder.OnAir, Why: live.Why, Quality: []quality{}, Hosts: []string{}}
+		Live: live.Presence == recorder.OnAir, Blocked: live.Presence == recorder.Blocked, Why: live.Why, Quality: []quality{}, Hosts: []string{}}
 	chosen := -1 // of Quality, the one that is measured
 	if isHLS {
 		p.Title = w.room.Name
@@ -95,11 +98,14 @@ func probe(c *cli.Context, std streams) error {
 		q, err := measure(ctx, live.Source)
 		switch {
 		case err == nil && chosen >= 0:
-			q.Name, q.Container = p.Quality[chosen].Name, hlsName
+			q.Name, q.Container, q.Chosen = p.Quality[chosen].Name, hlsName, true
 			p.Quality[chosen] = q
 		case err == nil:
 			p.take(live.Source, q)
 		case isHLS:
+			if chosen >= 0 {
+				p.Quality[chosen].Chosen = true
+			}
 			p.Note = oneLine(err.Error())
 		default:
 			return &failure.Error{Op: "read " + w.room.URL, Err: err}
@@ -111,6 +117,9 @@ func probe(c *cli.Context, std streams) error {
 		}
 	} else if err := printProbe(std, p); err != nil {
 		return err
+	}
+	if p.Blocked {
+		return &exitStatus{exitError, "liverec: the site does not say whether the room is live: " + oneLine(p.Why)}
 	}
 	if !p.Live {
 		return &exitStatus{exitError, "liverec: nothing is being sent: " + oneLine(or(p.Why, "the room is offline"))}
@@ -220,30 +229,81 @@ func (m *meter) result() quality {
 
 func printProbe(std streams, p probed) error {
 	var b strings.Builder
-	row := func(name, format string, a ...any) { fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, a...)) }
-	row("room", "%s (%s)", naming.Line(p.Room), p.Site)
+	row := func(name, text string) { fmt.Fprintf(&b, "%-9s %s\n", name, text) }
+	row("room", fmt.Sprintf("%s (%s)", naming.Line(p.Room), p.Site))
 	if p.Streamer != "" {
-		row("streamer", "%s", naming.Line(p.Streamer))
+		row("streamer", naming.Line(p.Streamer))
 	}
 	if p.Title != "" {
-		row("title", "%s", naming.Line(p.Title))
+		row("title", naming.Line(p.Title))
 	}
-	if p.Live {
+	switch {
+	case p.Live:
 		row("live", "yes")
-	} else {
-		row("live", "no: %s", naming.Line(p.Why))
+	case p.Blocked:
+		row("live", "not known: "+naming.Line(p.Why))
+	default:
+		row("live", "no: "+naming.Line(p.Why))
 	}
 	if p.Note != "" {
-		row("note", "%s", p.Note)
+		row("note", p.Note)
 	}
-	for _, q := range p.Quality {
-		row("quality", "%s", q.line())
+	table := make([][]string, len(p.Quality))
+	for i, q := range p.Quality {
+		table[i] = q.cells()
 	}
-	for _, h := range p.Hosts {
-		row("host", "%s", hostOf(h))
+	for i, line := range columns(table) {
+		name := ""
+		if i == 0 {
+			name = "quality"
+		}
+		row(name, line)
+	}
+	for i, h := range p.Hosts {
+		name := ""
+		if i == 0 {
+			name = "host"
+		}
+		row(name, hostOf(h))
 	}
 	_, err := fmt.Fprint(std.out, b.String())
 	return err
+}
+
+// columns puts the cells of rows below each other. A column that is empty in all of them is left out.
+func columns(rows [][]string) []string {
+	var widths []int
+	for _, r := range rows {
+		for i, c := range r {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], cellWidth(c))
+		}
+	}
+	lines := make([]string, len(rows))
+	for n, r := range rows {
+		var b strings.Builder
+		for i, c := range r {
+			if widths[i] > 0 {
+				b.WriteString(c + strings.Repeat(" ", widths[i]-cellWidth(c)+2))
+			}
+		}
+		lines[n] = strings.TrimRight(b.String(), " ")
+	}
+	return lines
+}
+
+// cellWidth is how many columns of a terminal a text takes: Chinese, Japanese and Korean signs take two.
+func cellWidth(s string) int {
+	n := 0
+	for _, r := range s {
+		n++
+		if r >= 0x1100 && unicode.In(r, unicode.Han, unicode.Hangul, unicode.Hiragana, unicode.Katakana) || r >= 0x3000 && r <= 0x303F || r >= 0xFF01 && r <= 0xFF60 || r >= 0x1F300 && r <= 0x1FAFF {
+			n++
+		}
+	}
+	return n
 }
 
 func or(s, other string) string {

@@ -207,36 +207,49 @@ func codecName(codec string) (media.Kind, string) {
 	return media.Video, codec
 }
 
-// line is a quality for a person. What is not known is left out.
-func (q quality) line() string {
-	said := []string{q.Container}
+// cells are a quality for a person: name, form, picture, size, frame rate, sound, bit rate, key frames, and whether it is
+// the one. What is not known is empty.
+func (q quality) cells() []string {
 	video, sound := q.Video, q.Audio
-	if q.Height > 0 {
-		video = strings.TrimSpace(fmt.Sprintf("%s %dx%d", video, q.Width, q.Height))
+	if q.Measured {
+		video, sound = or(video, "no video"), or(sound, "no sound")
+	}
+	size, frames, rate, keys, chosen := "", "", "", "", ""
+	switch {
+	case q.Width > 0 && q.Height > 0:
+		size = fmt.Sprintf("%dx%d", q.Width, q.Height)
+	case q.Height > 0:
+		size = fmt.Sprintf("%dp", q.Height)
 	}
 	if q.FrameRate > 0 {
-		video = strings.TrimSpace(fmt.Sprintf("%s at %.4g frames/s", video, q.FrameRate))
+		frames = fmt.Sprintf("%.4g frames/s", q.FrameRate)
 	}
 	if q.SampleRate > 0 {
-		sound = fmt.Sprintf("%s %d Hz %d ch", sound, q.SampleRate, q.Channels)
+		sound += fmt.Sprintf(" %g kHz", float64(q.SampleRate)/1000)
 	}
-	if q.Measured {
-		video, sound = or(video, "no video"), or(sound, "no audio")
-	}
-	for _, s := range [...]string{video, sound} {
-		if s != "" {
-			said = append(said, s)
-		}
+	switch q.Channels {
+	case 0:
+	case 1:
+		sound += " mono"
+	case 2:
+		sound += " stereo"
+	default:
+		sound += fmt.Sprintf(" %d channels", q.Channels)
 	}
 	if q.Bitrate > 0 {
-		rate := status.Rate(float64(q.Bitrate))
-		if !q.Measured {
-			rate += " declared"
+		if rate = status.Rate(float64(q.Bitrate)); !q.Measured {
+			rate = "up to " + rate
 		}
-		said = append(said, rate)
 	}
 	if q.KeySeconds > 0 {
-		said = append(said, fmt.Sprintf("a key frame each %.3g s", q.KeySeconds))
+		keys = fmt.Sprintf("a key frame every %.3g s", q.KeySeconds)
 	}
-	return naming.Line(q.Name + ": " + strings.Join(said, ", "))
+	if q.Chosen {
+		chosen = "(would be recorded)"
+	}
+	cells := []string{q.Name, q.Container, video, size, frames, sound, rate, keys, chosen}
+	for i, c := range cells {
+		cells[i] = naming.Line(c)
+	}
+	return cells
 }

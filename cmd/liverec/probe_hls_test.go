@@ -64,12 +64,12 @@ func TestProbeHLS(t *testing.T) {
 title     live
 live      yes
 note      connected, but no media came
-quality   source: HLS, HEVC 1920x1080 at 59.94 frames/s, AAC, 6.0 Mbit/s declared
-quality   360p: HLS, H.264 640x360, AAC, 800 kbit/s declared
-quality   audio: HLS, AAC, 65 kbit/s declared
+quality   source  HLS  HEVC   1920x1080  59.94 frames/s  AAC  up to 6.0 Mbit/s  (would be recorded)
+          360p    HLS  H.264  640x360                    AAC  up to 800 kbit/s
+          audio   HLS                                    AAC  up to 65 kbit/s
 host      ` + host + `
-host      backup.example
-host      media.example:8080
+          backup.example
+          media.example:8080
 `
 	if d := cmp.Diff(want, out); d != "" {
 		t.Error(d)
@@ -87,7 +87,7 @@ host      media.example:8080
 		t.Errorf("%+v", got)
 	}
 	if d := cmp.Diff([]quality{
-		{Name: "so\x1burce", Container: "HLS", Video: "HEVC", Audio: "AAC", Width: 1920, Height: 1080, FrameRate: 59.94, Bitrate: 6000000},
+		{Name: "so\x1burce", Container: "HLS", Video: "HEVC", Audio: "AAC", Width: 1920, Height: 1080, FrameRate: 59.94, Bitrate: 6000000, Chosen: true},
 		{Name: "360p", Container: "HLS", Video: "H.264", Audio: "AAC", Width: 640, Height: 360, Bitrate: 800000},
 		{Name: "audio", Container: "HLS", Audio: "AAC", Bitrate: 65000},
 	}, got.Quality); d != "" {
@@ -116,7 +116,7 @@ func TestProbeHLSAnswers(t *testing.T) {
 		code int
 		says []string // on either stream
 	}{
-		{"/live", 0, []string{"live      yes", "no media came", "source: HLS\n", "media.example:8080"}},
+		{"/live", 0, []string{"live      yes", "no media came", "source  HLS  (would be recorded)\n", "media.example:8080"}},
 		{"/starting", 0, []string{"live      yes"}},
 		{"/1", 0, []string{"live      yes"}},
 		{"/ended", 1, []string{"live      no", "complete"}},

@@ -315,6 +315,7 @@ func (p *probed) take(src recorder.Source, q quality) {
 			p.addHost(h)
 		}
 	}
+	q.Chosen = true
 	if len(offers) == 0 {
 		p.Quality = append(p.Quality, q)
 		return

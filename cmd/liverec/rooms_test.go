@@ -160,7 +160,7 @@ func TestProbePage(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("%d, %q, %q", code, out, errs)
 	}
-	for _, s := range []string{"streamer  Alice", "title     Hello", "live: FLV, H.264 640x360", strings.TrimPrefix(strings.TrimSuffix(srv.URL, "/live.flv"), "http://")} {
+	for _, s := range []string{"streamer  Alice", "title     Hello", "live  FLV  H.264  640x360", strings.TrimPrefix(strings.TrimSuffix(srv.URL, "/live.flv"), "http://")} {
 		if !strings.Contains(out, s) {
 			t.Errorf("%q does not say %q", out, s)
 		}
