@@ -31,7 +31,7 @@ const (
 	chunkStep   = 5 << 20                // smallest chunk of any target: passing a multiple of it is news
 	patchEvery  = 10 * time.Second       // the index in the head
 
-	stallLimit  = 2 * time.Second  // the reader waits so long for the disk, then media is given up
+	stallLimit  = 6 * time.Second  // the reader waits so long for the disk (one that slept takes that long), then media is given up
 	mediaLimit  = 15 * time.Second // no retained frame: another connection
 	slowWindow  = time.Minute      // less than slowBytes in it: another connection
 	slowBytes   = 10 << 10 * 60
