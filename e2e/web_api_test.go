@@ -122,8 +122,7 @@ func (d *doors) ask(method, path, body string, want int, into any, header ...str
 }
 
 // A room is added by the API, recorded, split, seen in the events and in the metrics, and its broadcast shows every proof.
-func TestServeAPI(t *testing.T) {
-	t.Parallel()
+func TestServeAPI(t *testing.T) { // alone: a browser, a fuzzer and dozens of rooms leave the others no time
 	_, file := live(t, liveroom.Config{Duration: 40 * time.Second, Bitrate: 1_000_000})
 	_, page := live(t, liveroom.Config{Duration: 40 * time.Second, Bitrate: 1_000_000})
 	d := openDoors(t, fmt.Sprintf("[[room]]\nurl = %q\nname = \"of the file\"\n", file))
@@ -277,8 +276,7 @@ func scrape(t *testing.T, text string) map[string]float64 {
 }
 
 // The API is what its description says: a fuzzing client that reads it finds no difference.
-func TestSchemathesis(t *testing.T) {
-	t.Parallel()
+func TestSchemathesis(t *testing.T) { // alone: a browser, a fuzzer and dozens of rooms leave the others no time
 	st := rig.FindTool("schemathesis")
 	if st == "" {
 		t.Skip("schemathesis is not installed; `make setup` gets it where python3-venv is")

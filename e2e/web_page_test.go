@@ -79,8 +79,7 @@ func (b tab) signIn(base string) {
 }
 
 // The pages as a person uses them: the running program, a real browser, rooms that are live.
-func TestWebPages(t *testing.T) {
-	t.Parallel()
+func TestWebPages(t *testing.T) { // alone: a browser, a fuzzer and dozens of rooms leave the others no time
 	var rooms strings.Builder
 	for _, c := range []string{"flv", "mp4"} {
 		_, url := live(t, liveroom.Config{})
