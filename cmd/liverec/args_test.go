@@ -65,7 +65,7 @@ func TestWrongUsageIsOneLine(t *testing.T) {
 		{args: []string{"record", "http://h/a.flv", "--to", ""}, says: []string{"--to"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "s3://"}, says: []string{"--to", "bucket"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "s3://bkt/p?endpont=http://x"}, says: []string{"--to", "endpont", "endpoint"}},
-		{args: []string{"record", "http://h/a.flv", "--to", "webdav+https://h/x"}, says: []string{"--to", "webdav"}},
+		{args: []string{"record", "http://h/a.flv", "--to", "webdav+https://u:p@h/x"}, says: []string{"--to", "LIVEREC_WEBDAV_PASSWORD"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "bilibili:?tid=21"}, says: []string{"--to", "cookie"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "a", "--to", "./a"}, says: []string{"--to", "twice"}},
 		{args: []string{"record", "http://h/a.flv", "--to", "a?required=false"}, says: []string{"--to", "required=false"}},

@@ -51,6 +51,7 @@ type Dest struct {
 	Read     bool   // verify=read: every copy is downloaded and its SHA-256 compared
 
 	Submission *Submission // Bilibili
+	WebDAV     *Folder     // WebDAV
 }
 
 // Effort is how hard Verify looks.
@@ -68,7 +69,7 @@ type Env struct {
 	Data    string              // the data folder, absolute; media in it is linked where that is possible
 	Known   bool                // the ledger has parts on this target: an empty archive folder is a lost mount
 	Effort  Effort              // of Verify
-	Getenv  func(string) string // AWS_* and HOME; nil: nothing is set
+	Getenv  func(string) string // AWS_*, LIVEREC_WEBDAV_PASSWORD and HOME; nil: nothing is set
 	Version string              // of liverec, for the User-Agent
 	Sums    *uploader.Sums      // of local files that were read before; nil: of none
 	Log     zerolog.Logger      // of the account of a bilibili: target
@@ -76,10 +77,10 @@ type Env struct {
 
 // later are the kinds that the contract knows and this version does not have.
 var later = []struct{ prefix, name string }{
-	{"webdav+https:", "WebDAV"}, {"webdav+http:", "WebDAV"}, {"sftp:", "SFTP"}, {"rclone:", "rclone"},
+	{"sftp:", "SFTP"}, {"rclone:", "rclone"},
 }
 
-const right = "file:PATH, a plain path, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, or " + rightBilibili
+const right = "file:PATH, a plain path, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, " + rightWebDAV + ", or " + rightBilibili
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
@@ -108,6 +109,8 @@ func Parse(s, base string) (Dest, error) {
 		d, err = parseFile(head[len(sch):], sch != "", base)
 	case "s3:":
 		d, err = parseS3(head[len(sch):])
+	case "webdav+http:", "webdav+https:":
+		d, err = parseWebDAV(head[len("webdav+"):], query)
 	default:
 		return Dest{}, fmt.Errorf("%s… is no kind of target: want %s (a path with a colon: ./%s)", sch, right, "…")
 	}
@@ -117,6 +120,11 @@ func Parse(s, base string) (Dest, error) {
 	d.Required = true
 	if asked {
 		if err := d.options(query); err != nil {
+			return Dest{}, err
+		}
+	}
+	if d.Kind == WebDAV {
+		if err := d.WebDAV.ready(base); err != nil {
 			return Dest{}, err
 		}
 	}
@@ -222,6 +230,9 @@ func (d *Dest) options(query string) error {
 	if d.Kind == S3 {
 		known = []string{"endpoint", "region", "required", "verify"}
 	}
+	if d.Kind == WebDAV {
+		known = []string{"insecure", "password-file", "required"}
+	}
 	seen := map[string]bool{}
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
@@ -241,6 +252,13 @@ func (d *Dest) options(query string) error {
 			return fmt.Errorf("option %s has a control character", key)
 		}
 		seen[key] = true
+		if d.Kind == WebDAV {
+			if known, err := d.WebDAV.option(key, value); err != nil {
+				return err
+			} else if known {
+				continue
+			}
+		}
 		switch key {
 		case "required":
 			if value != "true" && value != "false" {
@@ -293,6 +311,8 @@ func (d *Dest) name() {
 		}
 	case Bilibili:
 		id, opts = d.Submission.spec()
+	case WebDAV:
+		id, opts = d.WebDAV.spec()
 	}
 	if d.Read {
 		opts = append(opts, "verify=read")
@@ -337,6 +357,8 @@ func (d Dest) Build(_ context.Context, env Env) (uploader.Target, error) {
 			ID: d.ID, Cookies: d.Submission.Cookies, Interval: d.Submission.Interval, Streaming: d.Submission.Streaming,
 			Listed: d.Submission.Release != "stored", Log: env.Log,
 		})
+	case WebDAV:
+		t, err = d.webDAV(env)
 	default:
 		err = fmt.Errorf("there is no target of kind %q", d.Kind)
 	}

@@ -72,6 +72,21 @@ func TestParse(t *testing.T) {
 			Submission: &dest.Submission{Cookies: "/c&d.json", TID: 171, Tag: "live,{room}", Desc: "one\ntwo %", Copyright: 2, Source: "http://h/a?b=c&d",
 				Dynamic: "hi", Cover: "/home/u/c.jpg", Private: true, Interval: 90 * time.Second, Parts: 7, Release: "published", Lost: "continue", Streaming: true},
 		}},
+		{"WEBDAV+https://Al%40ice@Nas.Example.com:8443/a%20b/50%25/?password-file=my%26pass&required=false", dest.Dest{
+			Destination: segment.Destination{
+				ID:   "webdav+https://Al%40ice@nas.example.com:8443/a%20b/50%25",
+				Spec: "webdav+https://Al%40ice@nas.example.com:8443/a%20b/50%25?password-file=/home/u/my%26pass&required=false",
+			},
+			Kind: dest.WebDAV, WebDAV: &dest.Folder{URL: "https://nas.example.com:8443/a%20b/50%25", User: "Al@ice", PasswordFile: "/home/u/my&pass"},
+		}},
+		{"webdav+http://u@nas/?insecure=true", dest.Dest{
+			Destination: segment.Destination{ID: "webdav+http://u@nas", Spec: "webdav+http://u@nas?insecure=true", Required: true},
+			Kind:        dest.WebDAV, WebDAV: &dest.Folder{URL: "http://nas", User: "u", Insecure: true},
+		}},
+		{"webdav+http://127.0.0.1:80", dest.Dest{
+			Destination: segment.Destination{ID: "webdav+http://127.0.0.1:80", Spec: "webdav+http://127.0.0.1:80", Required: true},
+			Kind:        dest.WebDAV, WebDAV: &dest.Folder{URL: "http://127.0.0.1:80"},
+		}},
 		{"s3://bucket/a%20b/50%25?endpoint=https%3A%2F%2FS3.Example.com", dest.Dest{
 			Destination: segment.Destination{
 				ID:       "s3://bucket/a b/50%25?endpoint=https://s3.example.com",
@@ -132,7 +147,24 @@ func TestI10_RefusalsNameTheCureAndNoSecret(t *testing.T) {
 		{"s3://bucket?region=a/b", "eu-central-1"},
 		{"s3://bucket?region=a&region=b", "twice"},
 		{"s3://bucket?endpoint=%zz", "percent"},
-		{"webdav+https://u:" + secret + "@host/path", "not in this version"},
+		{"webdav+https://u:" + secret + "@host/path", "LIVEREC_WEBDAV_PASSWORD"},
+		{"webdav+https://u:1?" + secret + "@host/path", "LIVEREC_WEBDAV_PASSWORD"},
+		{"webdav+https://u:" + secret + "%zz@host/path", "cannot be read"},
+		{"webdav+https://u:" + secret + "/x@host/path", "cannot be read"},
+		{"webdav+https:host/path", "names no host"},
+		{"webdav+https:///path", "names no host"},
+		{"webdav+https://host/a//b", "empty part"},
+		{"webdav+https://host/a/../b", `".."`},
+		{"webdav+https://host/a#b", "%23"},
+		{"webdav+https://host/%00", "control character"},
+		{"webdav+https://u%3Av@host/", "colon"},
+		{"webdav+http://u@nas.local/path", "insecure=true"},
+		{"webdav+http://u@192.168.1.2/path?insecure=false", "in the clear"},
+		{"webdav+https://u@host/?insecure=yes", "true or false"},
+		{"webdav+https://u@host/?password=" + secret, "known are insecure, password-file, required"},
+		{"webdav+https://host/?password-file=f", "belongs to a user"},
+		{"webdav+https://u@host/?password-file=~/f", "whole path"},
+		{"webdav+https://u@host/?password-file=", "names no file"},
 		{"sftp://u:" + secret + "@host/path", "not in this version"},
 		{"rclone:remote:path", "not in this version"},
 		{"bilibili:", "names no cookie file"},
@@ -218,7 +250,7 @@ func TestBuild(t *testing.T) {
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, spec := range []string{"archive", "s3://bucket/live?endpoint=http://127.0.0.1:1"} {
+	for _, spec := range []string{"archive", "s3://bucket/live?endpoint=http://127.0.0.1:1", "webdav+http://127.0.0.1:1/live"} {
 		d, err := dest.Parse(spec, base)
 		if err != nil {
 			t.Fatal(err)
@@ -244,7 +276,7 @@ func TestBuild(t *testing.T) {
 
 // What is taken can be written down and read again, and names the same place.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a", "file:/a?required=false", "s3://bucket/p?endpoint=http://h:1&region=r&verify=read", "s3://bucket/%25%3f?endpoint=https://[::1]:9", "sftp://x", "file:////"} {
+	for _, s := range []string{"a", "file:/a?required=false", "s3://bucket/p?endpoint=http://h:1&region=r&verify=read", "s3://bucket/%25%3f?endpoint=https://[::1]:9", "sftp://x", "file:////", "webdav+https://u%40@H:1/%25%3f?password-file=a%26%3b&insecure=true"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
