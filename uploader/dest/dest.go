@@ -24,6 +24,7 @@ import (
 	"github.com/liverec/liverec/uploader/bilibili"
 	"github.com/liverec/liverec/uploader/localdir"
 	"github.com/liverec/liverec/uploader/s3"
+	"github.com/liverec/liverec/uploader/sftp"
 )
 
 // Kind is the kind of a target.
@@ -33,6 +34,7 @@ type Kind string
 const (
 	File Kind = "file"
 	S3   Kind = "s3"
+	SFTP Kind = "sftp"
 
 	Bilibili Kind = "bilibili"
 )
@@ -51,6 +53,7 @@ type Dest struct {
 	Read     bool   // verify=read: every copy is downloaded and its SHA-256 compared
 
 	Submission *Submission // Bilibili
+	Login      *Login      // SFTP
 	WebDAV     *Folder     // WebDAV
 }
 
@@ -69,7 +72,7 @@ type Env struct {
 	Data    string              // the data folder, absolute; media in it is linked where that is possible
 	Known   bool                // the ledger has parts on this target: an empty archive folder is a lost mount
 	Effort  Effort              // of Verify
-	Getenv  func(string) string // AWS_*, LIVEREC_WEBDAV_PASSWORD and HOME; nil: nothing is set
+	Getenv  func(string) string // AWS_*, LIVEREC_WEBDAV_PASSWORD, LIVEREC_SFTP_PASSWORD, SSH_AUTH_SOCK and HOME; nil: nothing is set
 	Version string              // of liverec, for the User-Agent
 	Sums    *uploader.Sums      // of local files that were read before; nil: of none
 	Log     zerolog.Logger      // of the account of a bilibili: target
@@ -77,10 +80,10 @@ type Env struct {
 
 // later are the kinds that the contract knows and this version does not have.
 var later = []struct{ prefix, name string }{
-	{"sftp:", "SFTP"}, {"rclone:", "rclone"},
+	{"rclone:", "rclone"},
 }
 
-const right = "file:PATH, a plain path, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, " + rightWebDAV + ", or " + rightBilibili
+const right = "file:PATH, a plain path, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, " + rightSFTP + ", " + rightWebDAV + ", or " + rightBilibili
 
 var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 
@@ -109,6 +112,8 @@ func Parse(s, base string) (Dest, error) {
 		d, err = parseFile(head[len(sch):], sch != "", base)
 	case "s3:":
 		d, err = parseS3(head[len(sch):])
+	case "sftp:":
+		d, err = parseSFTP(head[len(sch):])
 	case "webdav+http:", "webdav+https:":
 		d, err = parseWebDAV(head[len("webdav+"):], query)
 	default:
@@ -119,7 +124,7 @@ func Parse(s, base string) (Dest, error) {
 	}
 	d.Required = true
 	if asked {
-		if err := d.options(query); err != nil {
+		if err := d.options(query, base); err != nil {
 			return Dest{}, err
 		}
 	}
@@ -225,10 +230,13 @@ func escape(err error) string {
 }
 
 // options reads what stands behind the question mark.
-func (d *Dest) options(query string) error {
+func (d *Dest) options(query, base string) error {
 	known := []string{"required", "verify"}
 	if d.Kind == S3 {
 		known = []string{"endpoint", "region", "required", "verify"}
+	}
+	if d.Kind == SFTP {
+		known = []string{"host-key", "key", "known-hosts", "password-file", "required", "verify"}
 	}
 	if d.Kind == WebDAV {
 		known = []string{"insecure", "password-file", "required"}
@@ -252,6 +260,13 @@ func (d *Dest) options(query string) error {
 			return fmt.Errorf("option %s has a control character", key)
 		}
 		seen[key] = true
+		if d.Kind == SFTP {
+			if taken, err := d.Login.option(key, value, base); err != nil {
+				return err
+			} else if taken {
+				continue
+			}
+		}
 		if d.Kind == WebDAV {
 			if known, err := d.WebDAV.option(key, value); err != nil {
 				return err
@@ -309,6 +324,8 @@ func (d *Dest) name() {
 		if d.Region != "" {
 			opts = append(opts, "region="+d.Region)
 		}
+	case SFTP:
+		id, opts = d.Login.spec()
 	case Bilibili:
 		id, opts = d.Submission.spec()
 	case WebDAV:
@@ -351,6 +368,12 @@ func (d Dest) Build(_ context.Context, env Env) (uploader.Target, error) {
 		t, err = s3.New(s3.Config{
 			ID: d.ID, Bucket: d.Bucket, Prefix: d.Prefix, Endpoint: d.Endpoint, Region: d.Region,
 			Reread: d.Read || env.Effort >= Full, Getenv: env.Getenv, Version: env.Version, Sums: env.Sums,
+		})
+	case SFTP:
+		l := d.Login
+		t, err = sftp.New(sftp.Config{
+			ID: d.ID, User: l.User, Host: l.Host, Port: l.Port, Path: l.Path, Key: l.Key, PasswordFile: l.PasswordFile,
+			KnownHosts: l.KnownHosts, HostKey: l.HostKey, Known: env.Known, Reread: d.Read || env.Effort >= Full, Getenv: env.Getenv,
 		})
 	case Bilibili:
 		t, err = bilibili.New(bilibili.Config{

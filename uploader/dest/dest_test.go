@@ -55,6 +55,23 @@ func TestParse(t *testing.T) {
 			},
 			Kind: dest.S3, Bucket: "bucket", Prefix: "live", Endpoint: "http://127.0.0.1:9000", Region: "eu-central-1", Read: true,
 		}},
+		{"sftp://u@NAS/srv/live/", dest.Dest{
+			Destination: segment.Destination{ID: "sftp://u@nas/srv/live", Spec: "sftp://u@nas/srv/live", Required: true},
+			Kind:        dest.SFTP, Login: &dest.Login{User: "u", Host: "nas", Port: 22, Path: "/srv/live"},
+		}},
+		{"sftp://a%40b@[::1]:2222/~/live 100%25?key=k&password-file=/p%26w&known-hosts=kh&host-key=SHA256:" + strings.Repeat("+", 43) + "&verify=read&required=false", dest.Dest{
+			Destination: segment.Destination{
+				ID: "sftp://a%40b@[::1]:2222/~/live 100%25",
+				Spec: "sftp://a%40b@[::1]:2222/~/live 100%25?key=/home/u/k&password-file=/p%26w&known-hosts=/home/u/kh&host-key=SHA256:" +
+					strings.Repeat("%2B", 43) + "&verify=read&required=false",
+			},
+			Kind: dest.SFTP, Read: true, Login: &dest.Login{User: "a@b", Host: "::1", Port: 2222, Path: "live 100%", Key: "/home/u/k",
+				PasswordFile: "/p&w", KnownHosts: "/home/u/kh", HostKey: "SHA256:" + strings.Repeat("+", 43)},
+		}},
+		{"sftp://u@h/~", dest.Dest{
+			Destination: segment.Destination{ID: "sftp://u@h/~", Spec: "sftp://u@h/~", Required: true},
+			Kind:        dest.SFTP, Login: &dest.Login{User: "u", Host: "h", Port: 22, Path: "."},
+		}},
 		{"bilibili:?cookies=c.json", dest.Dest{
 			Destination: segment.Destination{ID: "bilibili:?cookies=/home/u/c.json", Spec: "bilibili:?cookies=/home/u/c.json", Required: true},
 			Kind:        dest.Bilibili,
@@ -165,7 +182,21 @@ func TestI10_RefusalsNameTheCureAndNoSecret(t *testing.T) {
 		{"webdav+https://host/?password-file=f", "belongs to a user"},
 		{"webdav+https://u@host/?password-file=~/f", "whole path"},
 		{"webdav+https://u@host/?password-file=", "names no file"},
-		{"sftp://u:" + secret + "@host/path", "not in this version"},
+		{"sftp:host/path", "two slashes"},
+		{"sftp://host/path", "names no user"},
+		{"sftp://u:" + secret + "@host/path", "password-file=FILE"},
+		{"sftp://u@/path", "names no host"},
+		{"sftp://u@ho st/path", "names no host"},
+		{"sftp://u@host:ssh/path", "1 to 65535"},
+		{"sftp://u@host:0/path", "1 to 65535"},
+		{"sftp://u@host", "names no folder"},
+		{"sftp://u@host/%zz", "%25"},
+		{"sftp://u@host/a%00", "control character"},
+		{"sftp://u@host/~/~", "/~/PATH"},
+		{"sftp://u@host/p?password=" + secret, "known are host-key, key, known-hosts, password-file"},
+		{"sftp://u@host/p?key=~/.ssh/id_rsa", "whole path"},
+		{"sftp://u@host/p?key=", "names no file"},
+		{"sftp://u@host/p?host-key=MD5:aa", "SHA256:"},
 		{"rclone:remote:path", "not in this version"},
 		{"bilibili:", "names no cookie file"},
 		{"bilibili:?tid=21", "names no cookie file"},
@@ -250,7 +281,7 @@ func TestBuild(t *testing.T) {
 	if err := os.Mkdir(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, spec := range []string{"archive", "s3://bucket/live?endpoint=http://127.0.0.1:1", "webdav+http://127.0.0.1:1/live"} {
+	for _, spec := range []string{"archive", "s3://bucket/live?endpoint=http://127.0.0.1:1", "sftp://u@127.0.0.1:1/live", "webdav+http://127.0.0.1:1/live"} {
 		d, err := dest.Parse(spec, base)
 		if err != nil {
 			t.Fatal(err)
@@ -276,7 +307,7 @@ func TestBuild(t *testing.T) {
 
 // What is taken can be written down and read again, and names the same place.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a", "file:/a?required=false", "s3://bucket/p?endpoint=http://h:1&region=r&verify=read", "s3://bucket/%25%3f?endpoint=https://[::1]:9", "sftp://x", "file:////", "webdav+https://u%40@H:1/%25%3f?password-file=a%26%3b&insecure=true"} {
+	for _, s := range []string{"a", "file:/a?required=false", "s3://bucket/p?endpoint=http://h:1&region=r&verify=read", "s3://bucket/%25%3f?endpoint=https://[::1]:9", "sftp://x", "sftp://u@h:2/~/a?key=k", "file:////", "webdav+https://u%40@H:1/%25%3f?password-file=a%26%3b&insecure=true"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
