@@ -20,6 +20,8 @@ gst-inspect-1.0 qtdemux >/dev/null 2>&1 && gst-inspect-1.0 flvdemux >/dev/null 2
 need buildah buildah
 need gcc gcc
 need setpriv util-linux
+need ssh-keygen openssh-client
+[ -x /usr/sbin/sshd ] || missing+=(openssh-server)
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 if [ "$(id -u)" = 0 ] && ! python3 -c 'import ensurepip' >/dev/null 2>&1; then
