@@ -267,7 +267,20 @@ func (t Track) appendEntry(b []byte, video bool) []byte {
 	default:
 		return shut(b, at)
 	}
-	return shut(shut(append(b, t.Config...), box), at)
+	b = shut(append(b, t.Config...), box)
+	if c := t.Colour; video && c != (Colour{}) {
+		b, box = open(b, "colr")
+		b = append(b, "nclx"...)
+		b = be.AppendUint16(b, c.Primaries)
+		b = be.AppendUint16(b, c.Transfer)
+		b = be.AppendUint16(b, c.Matrix)
+		full := byte(0)
+		if c.Full {
+			full = 0x80
+		}
+		b = shut(append(b, full), box)
+	}
+	return shut(b, at)
 }
 
 // appendESDS appends an esds box with the descriptors of MPEG-4 part 1.

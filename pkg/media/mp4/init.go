@@ -491,6 +491,8 @@ func (t *Track) readRecord(b []byte, depth int) error {
 			full(0)
 		case (t.Codec == media.VP9 || t.Codec == media.VP8) && typ == fourCC("vpcC"), t.Codec == media.FLAC && typ == fourCC("dfLa"):
 			full(4)
+		case typ == fourCC("colr") && len(body) >= 11 && string(body[:4]) == "nclx":
+			t.Colour = Colour{be.Uint16(body[4:]), be.Uint16(body[6:]), be.Uint16(body[8:]), body[10]&0x80 != 0}
 		}
 		b = rest
 	}

@@ -340,6 +340,28 @@ func TestToolsSeeTracksWhereTheyAre(t *testing.T) {
 	}
 }
 
+// What the head says of the colours is what players are told, and what is read again.
+func TestToolsSeeColours(t *testing.T) {
+	s := demuxed(t, fragmented(t, "-map", "0:v", "-c:v", "libx264", "-preset", "ultrafast", "-t", "1"))
+	for want, c := range map[string]mp4.Colour{
+		"bt2020nc|smpte2084|bt2020": {Primaries: 9, Transfer: 16, Matrix: 9},
+		"smpte170m|bt709|bt709":     {Primaries: 1, Transfer: 1, Matrix: 6, Full: true},
+	} {
+		s.cfg.Video.Colour = c
+		st, _ := s.record(t)
+		for state, b := range map[string][]byte{"open": st.open, "between": st.between, "closed": st.closed} {
+			got, _ := run(t, "ffprobe", "-v", "error", "-show_entries", "stream=color_space,color_transfer,color_primaries", "-of", "compact=p=0:nk=1", save(t, b, state+".mp4"))
+			if strings.TrimSpace(got) != want+"|" {
+				t.Errorf("%s: %q, want %q", state, got, want)
+			}
+			sc, err := mp4.Scan(bytes.NewReader(b), int64(len(b)), mp4.ScanConfig{})
+			if err != nil || sc.Config.Video == nil || sc.Config.Video.Colour != c {
+				t.Errorf("%s: scanned %+v, %v", state, sc, err)
+			}
+		}
+	}
+}
+
 func TestToolsReadG711(t *testing.T) {
 	for name, codec := range map[string]media.Codec{"alaw": media.PCMA, "mulaw": media.PCMU} {
 		path := made(t, "-map", "1:a", "-ar", "8000", "-f", name, "x.raw")

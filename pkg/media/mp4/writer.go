@@ -25,10 +25,18 @@ type Track struct {
 	// without version and flags, but are taken with them as well. Nothing for MP3 and G.711.
 	Config        []byte
 	Width, Height int // of video
+	Colour        Colour
 	SampleRate    int // of sound; 0: what the record says
 	Channels      int // of sound; 0: what the record says
 	// Timescale is ticks per second. 0: 90 000 for video, the sample rate for sound.
 	Timescale uint32
+}
+
+// Colour is what the head says of the colours of video, in a colr box: code points of ITU-T H.273. The zero Colour: it says
+// nothing, and what the stream itself says holds.
+type Colour struct {
+	Primaries, Transfer, Matrix uint16
+	Full                        bool // samples have their full range
 }
 
 // Config is what a Writer begins with. A track that is nil does not exist.
