@@ -7,6 +7,7 @@ import (
 
 	"github.com/liverec/liverec/pkg/media"
 	"github.com/liverec/liverec/pkg/media/flv"
+	"github.com/liverec/liverec/pkg/media/mp4"
 	"github.com/liverec/liverec/recorder/repair"
 )
 
@@ -20,6 +21,7 @@ type configs struct {
 	video, audio, script []byte
 	codec                [2]media.Codec // NoCodec: no such track
 	lead                 [2]int         // length of the tag headers
+	colour               mp4.Colour     // of video, where the source says it outside the pictures
 }
 
 func newConfigs(c repair.Configs) configs {
@@ -28,6 +30,9 @@ func newConfigs(c repair.Configs) configs {
 		if p.Kind != 0 {
 			v.codec[t], v.lead[t] = p.Codec, min(int(p.Lead), len(p.Body))
 		}
+	}
+	if said, ok := flv.ParseColour(c.Colour); ok {
+		v.colour = mp4.Colour{Primaries: said.Primaries, Transfer: said.Transfer, Matrix: said.Matrix}
 	}
 	return v
 }

@@ -160,6 +160,9 @@ func track(c *configs, i int) mp4.Track {
 	if err == nil {
 		t.Width, t.Height, t.SampleRate, t.Channels = info.Width, info.Height, info.SampleRate, info.Channels
 	}
+	if i == vid {
+		t.Colour = c.colour
+	}
 	switch t.Codec {
 	case media.MP3, media.PCMA, media.PCMU:
 		t.Config = nil // what there is is no record
