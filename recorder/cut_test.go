@@ -523,3 +523,46 @@ func TestZerosInMP4(t *testing.T) {
 		}
 	}
 }
+
+// Limits change while a room is recorded: the open part ends sooner, the next one has the new ones, and no frame is lost.
+func TestLimitsChangeOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, liveroom.Config{})
+		r.cfg.Segment = time.Hour
+		r.room.Start(t.Context())
+		r.start()
+		adjust := func(l recorder.Limits) {
+			t.Helper()
+			if err := r.rec.Adjust(l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.rec.Adjust(recorder.Limits{Segment: time.Millisecond}); err == nil {
+			t.Error("parts of a millisecond")
+		}
+		time.Sleep(30 * time.Second)
+		adjust(recorder.Limits{Segment: 10 * time.Second, Grace: time.Hour}) // the open part is longer already
+		time.Sleep(30 * time.Second)
+		adjust(recorder.Limits{Segment: time.Hour})
+		time.Sleep(30 * time.Second)
+		adjust(recorder.Limits{Segment: time.Hour, MaxSize: recorder.MinSize}) // the open part is larger already
+		time.Sleep(40 * time.Second)
+		r.halt()
+		segs := r.session().Segments()
+		numbers := r.check(r.session())
+		unbroken(t, numbers)
+		if len(numbers) < 30*128 || len(r.room.Connections()) != 1 {
+			t.Errorf("%d pictures, %d connections", len(numbers), len(r.room.Connections()))
+		}
+		var took []time.Duration
+		for _, s := range segs {
+			took = append(took, s.Duration.Round(time.Second))
+			if s.Size > recorder.MinSize && s.Cut != segment.CutTime && s.Cut != segment.CutSplit {
+				t.Errorf("part %d: %d bytes, cut %s", s.ID.Seq, s.Size, s.Cut)
+			}
+		}
+		if len(took) < 6 || took[0] < 30*time.Second || took[0] > 34*time.Second || took[1] != 10*time.Second {
+			t.Errorf("parts of %v", took)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -110,7 +111,41 @@ type Recorder struct {
 	log  zerolog.Logger
 	view *view
 	box  chan segment.Command // newest wins; sent by Do, never closed
+	now  atomic.Pointer[bounds]
 }
+
+// Limits are what may change while a Recorder records: see Config.
+type Limits struct {
+	Segment time.Duration
+	MaxSize int64
+	Grace   time.Duration
+}
+
+// bounds are Limits as they are used. Nobody changes one that is in use.
+type bounds struct {
+	limit, hard, least, most int64
+	grace                    time.Duration
+}
+
+func boundsOf(c Config) *bounds {
+	limit := c.Segment.Milliseconds()
+	return &bounds{limit: limit, hard: limit + min(forcedAfter.Milliseconds(), limit), least: min(shortest.Milliseconds(), limit/3), most: c.MaxSize, grace: c.Grace}
+}
+
+// Adjust changes the limits, also while Run goes on: the grace counts at once, the others for the next part. The open part
+// ends at the next key frame after a limit that it has passed already. No frame is lost, no connection is touched.
+func (r *Recorder) Adjust(l Limits) error {
+	c := r.cfg
+	c.Segment, c.MaxSize, c.Grace = l.Segment, l.MaxSize, l.Grace
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	r.now.Store(boundsOf(c))
+	return nil
+}
+
+// grace is how long a source may be away, at this moment.
+func (r *Recorder) grace() time.Duration { return r.now.Load().grace }
 
 var _ supervise.Service = (*Recorder)(nil)
 
@@ -123,7 +158,9 @@ func New(cfg Config, deps Deps) (*Recorder, error) {
 		return nil, errors.New("a recorder needs a resolver, a journal and a folder")
 	}
 	v := &view{s: Snapshot{Room: cfg.Room, State: StateEnded, Since: time.Now().UTC()}}
-	return &Recorder{cfg: cfg, deps: deps, log: deps.Log.With().Str("room", cfg.Room.Name).Logger(), view: v, box: make(chan segment.Command, 1)}, nil
+	r := &Recorder{cfg: cfg, deps: deps, log: deps.Log.With().Str("room", cfg.Room.Name).Logger(), view: v, box: make(chan segment.Command, 1)}
+	r.now.Store(boundsOf(cfg))
+	return r, nil
 }
 
 func (r *Recorder) String() string { return "recorder " + r.cfg.Room.Name }
@@ -251,10 +288,9 @@ func (c *capture) newTake() *take {
 }
 
 func (c *capture) newSegmenter(t *take) *Segmenter {
-	limit := c.cfg.Segment.Milliseconds()
+	b := c.now.Load()
 	return &Segmenter{
-		room: c.cfg.Room, limit: limit, hard: limit + min(forcedAfter.Milliseconds(), limit),
-		least: min(shortest.Milliseconds(), limit/3), most: c.cfg.MaxSize,
+		room: c.cfg.Room, bounds: *b, newest: &c.now, taken: b,
 		want: c.cfg.Container, samples: c.cfg.Container.forced(), dir: c.deps.Dir, clerk: c.clerk, sealer: c.sealer, log: c.log, enter: t.enter, repairs: t, view: c.view, ctx: c.hard,
 		next: 1, cuts: map[uint32]segment.Cause{},
 	}
@@ -287,7 +323,7 @@ func (t *take) enter(ctx context.Context, at time.Time) (segment.Entry, error) {
 	}
 	again := backoff.New(backoff.Policy{First: 100 * time.Millisecond, Max: 5 * time.Second})
 	for {
-		e, err := t.c.deps.Journal.Enter(ctx, t.c.cfg.Room, s, at.UTC(), t.c.cfg.Grace)
+		e, err := t.c.deps.Journal.Enter(ctx, t.c.cfg.Room, s, at.UTC(), t.c.grace())
 		if err == nil {
 			t.c.log.Info().Str("session", string(e.Session.ID)).Bool("resumed", e.Resumed).Msg("broadcast begun")
 			t.c.cast(e.Session.ID, About{Streamer: e.Session.Streamer, Title: e.Session.Title})
@@ -346,9 +382,9 @@ func (c *capture) deadline() time.Time {
 		return t.heard
 	}
 	if t.clean && t.gone {
-		return t.heard.Add(min(c.cfg.ConfirmedEnd, c.cfg.Grace))
+		return t.heard.Add(min(c.cfg.ConfirmedEnd, c.grace()))
 	}
-	return t.heard.Add(c.cfg.Grace)
+	return t.heard.Add(c.grace())
 }
 
 // step asks once and does what the answer calls for. It returns the command that cut it short, if one did.
@@ -592,7 +628,7 @@ func (c *capture) lookEvery(why string) time.Duration {
 	if why == whyDisk {
 		return diskRetry
 	}
-	return max(c.deps.Resolver.Every(), min(c.cfg.Grace/2, 30*time.Second))
+	return max(c.deps.Resolver.Every(), min(c.grace()/2, 30*time.Second))
 }
 
 // room reports whether the disk can take media again.

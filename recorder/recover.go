@@ -630,6 +630,7 @@ func (r *Rest) bring(ctx context.Context, e segment.Entry) error {
 	if err := room.cfg.Validate(); err != nil {
 		return err
 	}
+	room.now.Store(boundsOf(room.cfg))
 	c := newCapture(ctx, room)
 	defer c.finish()
 	t, err := c.restore(ctx, e)

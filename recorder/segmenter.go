@@ -33,12 +33,12 @@ func (e *DiskError) Unwrap() error { return e.Err }
 //
 // I2: the bytes of a part at or above its head are appended and never change; the doorbell rings for what is fsynced.
 type Segmenter struct {
-	room  segment.Room
-	limit int64 // ms
-	hard  int64 // ms: without a key frame
-	least int64 // ms
-	most  int64 // bytes
-	want  Container
+	room segment.Room
+	// bounds are those of the open part: limit, hard (without a key frame) and least in ms, most in bytes.
+	bounds
+	newest *atomic.Pointer[bounds] // for the next part
+	taken  *bounds                 // the newest of which the open part knows
+	want   Container
 	// samples says that the Repairer knows frames by their data alone, whatever they come from (repair.Config.Samples).
 	samples bool
 	dir     *durable.Dir
@@ -209,6 +209,9 @@ func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
 	if p.count == 0 {
 		return segment.CutNone
 	}
+	if b := s.newest.Load(); b != s.taken {
+		s.adapt(b)
+	}
 	now := it.Out - p.base
 	switch {
 	case p.size()+p.grows(len(it.Body)) > s.most:
@@ -227,6 +230,20 @@ func (s *Segmenter) before(it *repair.Item, start bool) segment.Cause {
 		return s.ifReady(segment.CutTime)
 	}
 	return segment.CutNone
+}
+
+// adapt takes limits over for the open part as far as it can have them: never wider ones, for which its head has no room,
+// and no size that it has reached already, which would cut it in the middle of a group of pictures.
+func (s *Segmenter) adapt(b *bounds) {
+	s.taken = b
+	s.limit, s.hard, s.least = min(s.limit, b.limit), min(s.hard, b.hard), min(s.least, b.least)
+	switch {
+	case b.most >= s.most:
+	case s.part.size()+2*s.gops.largest() < b.most:
+		s.most = b.most
+	default:
+		s.split.Store(true)
+	}
 }
 
 // refuse accounts for a frame that the container does not take.
@@ -348,6 +365,8 @@ func (s *Segmenter) void(seg segment.Segment, begin *call) *call {
 
 // open begins a part with this frame.
 func (s *Segmenter) open(it *repair.Item) error {
+	s.taken = s.newest.Load()
+	s.bounds = *s.taken
 	kind := s.configs.choose(s.want)
 	c, begin, err := newContainer(kind, s.configs, ms(s.hard), !s.samples)
 	if err != nil {
