@@ -40,7 +40,8 @@ func gateOf(t *testing.T, zone string, room config.Room) (*gate, *onAir) {
 	h.zone.Store(z)
 	site := &onAir{}
 	b := newBudgets().of("http://h/live.flv", segment.Room{Site: "direct"})
-	return &gate{seat: &seat{svc: &service{h: h}, cfg: room}, inner: site, budget: b, grace: time.Minute}, site
+	room.Grace = time.Minute
+	return &gate{seat: &seat{svc: &service{h: h}, cfg: room}, inner: site, budget: b}, site
 }
 
 func TestTheGateKnowsTheWindow(t *testing.T) {

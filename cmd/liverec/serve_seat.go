@@ -76,7 +76,7 @@ func (st *seat) take(cfg config.Room) error {
 	}
 	resolver := w.resolver
 	w.resolver = func(log zerolog.Logger, pressed func() bool) recorder.Resolver {
-		return &gate{seat: st, inner: resolver(log, pressed), budget: st.svc.budgets.of(cfg.URL, w.room), grace: opt.grace}
+		return &gate{seat: st, inner: resolver(log, pressed), budget: st.svc.budgets.of(cfg.URL, w.room)}
 	}
 	st.cfg, st.who = cfg, &member{watched: w, rec: st.rec, do: st.command}
 	st.shown = shownAs(cfg, st.svc.cfg.Defaults, w.room)
@@ -147,6 +147,20 @@ func (m *member) log(s *service) *zerolog.Logger {
 	return &l
 }
 
+// tune gives what records the room now its newest limits.
+func (st *seat) tune() error {
+	who, _ := st.now()
+	if r := st.rec.Load(); r != nil {
+		return r.Adjust(limitsOf(who.opt))
+	}
+	return nil
+}
+
+// limitsOf are what a recorder takes over while it records.
+func limitsOf(o roomOptions) recorder.Limits {
+	return recorder.Limits{Segment: o.segment, MaxSize: o.maxSize, Grace: max(o.grace, time.Nanosecond)} // 0 means the default there
+}
+
 // run is the loop: it ends when the room is gone, or with the pipeline.
 func (st *seat) run(ctx context.Context) {
 	defer close(st.left)
@@ -181,6 +195,9 @@ func (st *seat) run(ctx context.Context) {
 			continue
 		}
 		again.Reset()
+		if err := st.tune(); err != nil { // what changed while it was being made
+			who.log(st.svc).Error().Err(err).Msg("room goes on with the limits of before")
+		}
 		st.follow(ctx, running, gen)
 	}
 }
@@ -243,7 +260,6 @@ type gate struct {
 	seat   *seat
 	inner  recorder.Resolver
 	budget *budget
-	grace  time.Duration
 
 	live    time.Time // when the room was found on air last
 	skipped bool
@@ -261,7 +277,7 @@ func (g *gate) Resolve(ctx context.Context, room segment.Room) (recorder.Live, e
 		return recorder.Live{Presence: recorder.Offline, Why: fmt.Sprintf("outside of its window %s", cfg.Window)}, nil
 	}
 	// Who is recording does not wait for those who look whether there is something to record.
-	if g.live.IsZero() || time.Since(g.live) > g.grace+time.Minute {
+	if g.live.IsZero() || time.Since(g.live) > cfg.Grace+time.Minute {
 		if !g.budget.take(ctx) {
 			return recorder.Live{Presence: recorder.Offline, Why: "many rooms ask " + g.budget.name + " now, this one's turn comes"}, nil
 		}

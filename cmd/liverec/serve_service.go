@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -244,7 +245,10 @@ func (s *service) dismiss(st *seat) {
 }
 
 // quiet are the keys that a recording does not notice: they are read when they are needed.
-var quiet = []string{"to", "title", "window", "skip-titles", "priority", "paused"}
+var quiet = []string{"to", "title", "folder", "window", "skip-titles", "priority", "paused", "segment", "max-size", "grace"}
+
+// nextPart are those of them that hold for the next part.
+var nextPart = []string{"to", "segment", "max-size"}
 
 // adjust gives a room other settings. A recording goes on in its part if none of them is about how it is recorded; else
 // its part is closed, and the broadcast goes on in the next one. The caller holds turn.
@@ -257,7 +261,7 @@ func (s *service) adjust(st *seat, r config.Room) error {
 	anew := slices.ContainsFunc(keys, func(k string) bool { return !slices.Contains(quiet, k) })
 	since := "now"
 	if rec := st.rec.Load(); rec != nil {
-		if snap := rec.Snapshot(); snap.Open != nil && (anew || slices.Contains(keys, "to")) {
+		if snap := rec.Snapshot(); snap.Open != nil && (anew || slices.ContainsFunc(keys, func(k string) bool { return slices.Contains(nextPart, k) })) {
 			since = fmt.Sprintf("part %d", snap.Open.Seq+1)
 		}
 	}
@@ -276,7 +280,7 @@ func (s *service) adjust(st *seat, r config.Room) error {
 	if err != nil {
 		return err
 	}
-	if err := s.plan(st); err != nil {
+	if err := errors.Join(st.tune(), s.plan(st)); err != nil {
 		return err
 	}
 	s.muster()

@@ -188,11 +188,16 @@ func (s *stages) fit(targets []uploader.Destination, dests []dest.Dest) (lanes [
 func (s *stages) record(m *member, w watched, out chan<- segment.Progress) (pipeline.Capture, error) {
 	log := s.h.log.With().Str("room", w.room.Name).Logger()
 	res := w.resolver(log, func() bool { return s.ladder.State().Rung != pipeline.DiskOK })
-	r, err := recorder.New(recorder.Config{Room: w.room, Segment: w.opt.segment, MaxSize: w.opt.maxSize, Grace: max(w.opt.grace, time.Nanosecond),
+	limits := limitsOf(w.opt)
+	r, err := recorder.New(recorder.Config{Room: w.room, Segment: limits.Segment, MaxSize: limits.MaxSize, Grace: limits.Grace,
 		Container: w.opt.holder, Once: s.h.opt.once, DiskFloor: 2 * s.h.opt.stopFree},
 		recorder.Deps{Resolver: res, Journal: s.journal, Dir: s.h.dir, Progress: out, Log: s.h.log,
 			Name: func(se segment.Session, at time.Time) string {
-				return remoteName(w.opt.name, se, at.In(s.h.zone.Load()))
+				name := w.opt.name
+				if now := s.crew.find(string(w.room.ID)); now != nil {
+					name = now.opt.name // it may have changed
+				}
+				return remoteName(name, se, at.In(s.h.zone.Load()))
 			},
 			Ended:   func(recorder.Report) { s.control.Nudge() }, // what is complete now is told at once, not at the next look
 			Free:    func() (int64, error) { sp, err := s.measure(); return sp.Free, err },
