@@ -78,22 +78,30 @@ func sshd(t *testing.T) Config {
 	return Config{User: who.Username, Host: "127.0.0.1", Port: port, Key: keyFile, HostKey: ssh.FingerprintSHA256(host), chunk: 64 << 10}
 }
 
-// OpenSSH: it has fsync, renames without overwriting, and an account with a shell.
+// OpenSSH: it has fsync, renames without overwriting, and an account with a shell. One target serves all cases, because
+// each login costs a tenth of a second; that another process finds its way is tried above.
 func TestConformanceOpenSSH(t *testing.T) {
+	if raced {
+		t.Skip("the server in this process finds the races")
+	}
 	cfg := sshd(t)
+	cfg.Path = t.TempDir()
+	tg := target(t, cfg)
 	targettest.Run(t, func(t *testing.T) targettest.Env {
-		dir := filepath.Join(t.TempDir(), "live")
-		e := over(dir)
-		shared := map[*testing.T]*Target{}
-		e.New = func(t *testing.T) uploader.Target {
-			// One login for each case is enough: that another process finds its way is tried without it above.
-			if shared[t] == nil {
-				c := cfg
-				c.Path = dir
-				shared[t] = target(t, c)
-			}
-			return shared[t]
+		entries, err := os.ReadDir(cfg.Path)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, e := range entries {
+			if err := os.RemoveAll(filepath.Join(cfg.Path, e.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(cfg.Path, ".keep"), nil, 0o600); err != nil { // else it is a lost mount
+			t.Fatal(err)
+		}
+		e := over(cfg.Path)
+		e.New = func(*testing.T) uploader.Target { return tg }
 		return e
 	})
 }
