@@ -94,7 +94,7 @@ func TestWebDAV(t *testing.T) {
 	rig.Until(t, 60*time.Second, "two parts are on the server", func() bool { return parts() >= 2 })
 	rig.Until(t, 60*time.Second, "a part is on its way", func() bool {
 		for _, name := range rig.Files(t, served) {
-			if strings.HasPrefix(filepath.Base(name), ".liverec-") {
+			if strings.HasPrefix(filepath.Base(name), "liverec-") {
 				return true
 			}
 		}
@@ -114,7 +114,7 @@ func TestWebDAV(t *testing.T) {
 		return f.At.Before(killed.Add(-time.Second)) && f.At.After(first.Started) || f.At.After(second.Started)
 	}))
 	for _, name := range rig.Files(t, served) {
-		if strings.HasPrefix(filepath.Base(name), ".liverec-") {
+		if strings.HasPrefix(filepath.Base(name), "liverec-") {
 			t.Errorf("%s was left", name)
 		}
 	}

@@ -64,7 +64,7 @@ func (p place) abs(key string) string {
 func (p place) left(t *testing.T) (names []string) {
 	t.Helper()
 	err := filepath.WalkDir(p.dir, func(name string, e fs.DirEntry, err error) error {
-		if err == nil && strings.HasPrefix(e.Name(), ".") && !e.IsDir() {
+		if err == nil && strings.HasPrefix(e.Name(), "liverec-") && !e.IsDir() {
 			names = append(names, name)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -194,6 +194,27 @@ server.errorlog = "{{home}}/error.log"
 server.modules = ("mod_webdav")
 webdav.activate = "enable"
 `, []string{"-D", "-f", "{{home}}/config"}},
+	{"nginx", "/usr/sbin/nginx", `
+load_module /usr/lib/nginx/modules/ngx_http_dav_ext_module.so;
+daemon off;
+master_process off;
+pid {{home}}/pid;
+error_log {{home}}/error.log;
+events {}
+http {
+	access_log off;
+	client_body_temp_path {{home}}/body;
+	client_max_body_size 0;
+	server {
+		listen {{addr}};
+		location / {
+			root {{dir}};
+			dav_methods PUT DELETE MKCOL COPY MOVE;
+			dav_ext_methods PROPFIND OPTIONS;
+		}
+	}
+}
+`, []string{"-c", "{{home}}/config"}},
 }
 
 // start runs a real server over a folder. It is skipped where there is none.

@@ -1,6 +1,6 @@
 // Package webdav keeps segments on a WebDAV server: a NAS, Apache, nginx, Nextcloud.
 //
-// It owns the files that it puts below its folder, and the hidden temporary files (.liverec-….tmp) beside them until they
+// It owns the files that it puts below its folder, and the temporary files (liverec-….tmp) beside them until they
 // are whole. It never sends half a file under a final name, never PUTs a range into a file (servers answer 201 and cut the
 // file to the range), never replaces a file that cannot be its own copy of the same segment, never follows a redirect
 // with a body or a password, and never takes "could not ask" for "not there".
@@ -255,10 +255,11 @@ func (t *Target) small(ctx context.Context, op, key string) ([]byte, error) {
 // tempPrefix begins all temporary names that belong to key.
 func tempPrefix(key string) string {
 	sum := sha256.Sum256([]byte(path.Base(key)))
-	return ".liverec-" + hex.EncodeToString(sum[:4]) + "-"
+	return "liverec-" + hex.EncodeToString(sum[:4]) + "-"
 }
 
-// tempName is a temporary name beside key. It does not end in .part, which Nextcloud takes from nobody.
+// tempName is a temporary name beside key. It does not end in .part, which Nextcloud takes from nobody, and does not begin
+// with a dot: nginx does not list what does.
 func tempName(key, what string) string {
 	return path.Join(path.Dir(key), tempPrefix(key)+what+".tmp")
 }
