@@ -88,6 +88,7 @@ func (p *packager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // A room without FLV is pulled as HLS. What a playlist says of its own end is not the end of the broadcast; the platform's
 // word is.
 func TestHLS(t *testing.T) {
+	t.Parallel()
 	p := newPackager(t)
 	for _, over := range []bool{false, true} {
 		r, _ := room(t, bilitest.LiveRoom{Formats: []string{"fmp4"}, HLS: p}, liveroom.Config{})

@@ -18,6 +18,7 @@ import (
 
 // However many rooms there are, the platform is asked at one rate, and each room hears of a change in time.
 func TestOneQuestionForAllRooms(t *testing.T) {
+	t.Parallel()
 	const n, every, age, length = 250, 10 * time.Second, 19 * time.Second, 10 * time.Minute
 	synctest.Test(t, func(t *testing.T) {
 		world := bilitest.Unplugged()

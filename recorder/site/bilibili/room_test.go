@@ -86,6 +86,7 @@ func FuzzCheck(f *testing.F) {
 }
 
 func TestQualities(t *testing.T) {
+	t.Parallel()
 	for _, s := range []string{"", "auto", "best", "worst", "10000", "原画", "Original", "4K", "720", "720p", "720p60", "蓝光", "杜比"} {
 		if err := bilibili.CheckQuality(s); err != nil {
 			t.Error(err)
@@ -306,6 +307,7 @@ func TestCouldNotAsk(t *testing.T) {
 
 // The platform's word ends a broadcast, however the connection ended; a connection that ended does not.
 func TestEnd(t *testing.T) {
+	t.Parallel()
 	broken := func(n int) liveroom.Fault {
 		return liveroom.Fault{Events: []liveroom.Event{{Tags: 60, End: liveroom.Broken}}}
 	}

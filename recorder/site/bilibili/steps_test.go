@@ -49,6 +49,7 @@ func twins(t *testing.T) (full, small *liveroom.Room, h http.Handler) {
 // A disk that runs short makes a room with quality "auto" go down: a clean cut, and the next part goes on where the last
 // one ended.
 func TestStepsDown(t *testing.T) {
+	t.Parallel()
 	_, _, h := twins(t)
 	r, _ := room(t, bilitest.LiveRoom{FLV: h, Accept: []int{250, 150}, Formats: []string{"flv"}}, liveroom.Config{})
 	var pressed atomic.Bool
