@@ -20,6 +20,7 @@ gst-inspect-1.0 qtdemux >/dev/null 2>&1 && gst-inspect-1.0 flvdemux >/dev/null 2
 need buildah buildah
 need gcc gcc
 need setpriv util-linux
+[ -x /usr/sbin/apache2 ] || missing+=(apache2-bin)
 need ssh-keygen openssh-client
 [ -x /usr/sbin/sshd ] || missing+=(openssh-server)
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
