@@ -189,6 +189,12 @@ func (t *Target) refusal(op string, resp *http.Response) error {
 	return e
 }
 
+// refusedWith reports whether err is the refusal of this status.
+func refusedWith(err error, status int) bool {
+	e, ok := errors.AsType[*failure.Error](err)
+	return ok && strings.HasPrefix(e.Code, strconv.Itoa(status)+" ")
+}
+
 // retryAfter reads the header in both of its forms.
 func retryAfter(h http.Header) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))

@@ -210,6 +210,7 @@ func (t *Target) Recall(ctx context.Context, key string) ([]byte, error) {
 		return nil, err
 	}
 	var err error
+	forbidden := 0
 	for range 10 { // it is being replaced, perhaps again and again
 		for _, name := range []string{key, tempName(key, "next")} {
 			var data []byte
@@ -217,7 +218,10 @@ func (t *Target) Recall(ctx context.Context, key string) ([]byte, error) {
 			switch {
 			case err == nil:
 				return data, nil
-			case !errors.Is(err, failure.ErrAbsent) && !errors.Is(err, errChanged):
+			case errors.Is(err, failure.ErrAbsent), errors.Is(err, errChanged):
+			case refusedWith(err, http.StatusForbidden) && forbidden < 3:
+				forbidden++ // Apache says so when the file that it saw is not there to be opened
+			default:
 				return nil, err
 			}
 		}

@@ -285,3 +285,25 @@ func TestReadAt(t *testing.T) {
 		}
 	}
 }
+
+// Apache answers 403 where a file is replaced between its look and its reading. One that stays is a refusal.
+func TestRecallWhileItIsReplaced(t *testing.T) {
+	var n, most atomic.Int64
+	p := library(t, false, before("GET", func(w http.ResponseWriter, _ *http.Request) bool {
+		if n.Add(1) > most.Load() {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}))
+	target := p.target(t)
+	must(t, target.Keep(t.Context(), "a", []byte("0123456789")))
+	most.Store(2)
+	if data, err := target.Recall(t.Context(), "a"); err != nil || string(data) != "0123456789" {
+		t.Errorf("%q, %v", data, err)
+	}
+	most.Store(1000)
+	if _, err := target.Recall(t.Context(), "a"); failure.KindOf(err) != failure.NeedsHuman {
+		t.Error(err)
+	}
+}
