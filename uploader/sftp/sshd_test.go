@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 // sshd runs Debian's SSH server with a configuration of its own. It is skipped where there is none, unless
 // LIVEREC_NEED_TOOLS is set.
-func sshd(t *testing.T) Config {
+func sshd(t *testing.T, more string) Config {
 	t.Helper()
 	const bin = "/usr/sbin/sshd" // it wants to be called by its whole name
 	if _, err := os.Stat(bin); err != nil {
@@ -45,8 +46,8 @@ func sshd(t *testing.T) Config {
 		t.Fatal(err)
 	}
 	port := nobody(t)
-	config := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\nSubsystem sftp internal-sftp\n",
-		port, hostFile, authorized)
+	config := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\nSubsystem sftp internal-sftp\n%s\n",
+		port, hostFile, authorized, more)
 	name := filepath.Join(dir, "sshd_config")
 	if err := os.WriteFile(name, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestConformanceOpenSSH(t *testing.T) {
 	if raced {
 		t.Skip("the server in this process finds the races")
 	}
-	cfg := sshd(t)
+	cfg := sshd(t, "")
 	cfg.Path = t.TempDir()
 	tg := target(t, cfg)
 	targettest.Run(t, func(t *testing.T) targettest.Env {
@@ -104,4 +105,19 @@ func TestConformanceOpenSSH(t *testing.T) {
 		e.New = func(*testing.T) uploader.Target { return tg }
 		return e
 	})
+}
+
+// An account that may do SFTP and nothing else has no sha256sum: its files are read back.
+func TestOpenSSHWithoutShell(t *testing.T) {
+	cfg := sshd(t, "ForceCommand internal-sftp")
+	cfg.Path = t.TempDir()
+	tg := target(t, cfg)
+	o, data := object(300_000)
+	up, err := tg.Open(patient(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := finish(t, tg, up, o, data); !strings.Contains(p.How, "read back") {
+		t.Errorf("proven by %q", p.How)
+	}
 }
