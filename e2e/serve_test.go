@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,6 +31,7 @@ type station struct {
 	file []string          // names of the rooms in it, in order
 	room map[string]string // the text of each
 	env  []string          // of the program, if it is not the usual one
+	hold net.Listener      // keeps the address from others until the first start
 	proc *rig.Proc
 }
 
@@ -38,9 +41,9 @@ func newStation(t *testing.T) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { ln.Close() })
 	addr := ln.Addr().String()
-	ln.Close()
-	return &station{t: t, dir: t.TempDir(), addr: addr, room: map[string]string{},
+	return &station{t: t, dir: t.TempDir(), addr: addr, hold: ln, room: map[string]string{},
 		head: fmt.Sprintf("listen = %q\ndata = \"./data\"\nmin-free = \"64MiB\"\nstop-free = \"32MiB\"\n[target.archive]\nto = \"./archive\"\n[defaults]\nsegment = \"5s\"\ngrace = \"5s\"\n", addr)}
 }
 
@@ -76,6 +79,7 @@ func (s *station) write() {
 func (s *station) start() {
 	s.t.Helper()
 	s.write()
+	s.hold.Close()
 	run := liverec(s.dir, "serve")
 	run.Env = append(run.Env, s.env...)
 	s.proc = run.Start(s.t)
@@ -255,6 +259,119 @@ func TestServe(t *testing.T) {
 	s.proc.Ends(t, 40*time.Second, 0)
 	if strings.Contains(s.proc.Stderr.String(), "panic") {
 		t.Errorf("a panic: %s", s.proc.Stderr.String())
+	}
+}
+
+// Settings change while a room is recorded, all that hold for a recording that goes on: its connection is not touched and no
+// picture is missing.
+func TestSettingsCostNothing(t *testing.T) {
+	s := newStation(t)
+	room, url := live(t, liveroom.Config{})
+	s.put("room", url)
+	s.start()
+	recording(t, room, 30)
+	effective := func() string {
+		var list struct {
+			Rooms []struct {
+				Since string `json:"effective_since"`
+			}
+		}
+		text, _ := s.get("/api/v1/rooms")
+		if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Rooms) != 1 {
+			return text
+		}
+		return list.Rooms[0].Since
+	}
+	seen := 0
+	for _, more := range [][]string{
+		{`segment = "7s"`}, {`segment = "2s"`}, {`max-size = "64MiB"`}, {`max-size = "1MiB"`}, {`grace = "20s"`}, {`title = "{room} again"`}, {`folder = "{room}"`},
+		{`window = "00:00-12:00 12:00-24:00"`}, {`skip-titles = ["rerun"]`}, {`priority = 3`},
+	} {
+		s.put("room", url, more...)
+		s.write()
+		changed := func() int { return strings.Count(s.proc.Stderr.String(), "settings of the room changed") }
+		rig.Until(t, 60*time.Second, "the change is taken over: "+more[0], func() bool { return changed() > seen })
+		seen = changed()
+		if got := effective(); strings.HasPrefix(more[0], "max-size") && !strings.HasPrefix(got, "part ") {
+			t.Errorf("%s: effective since %q", more[0], got)
+		}
+	}
+	s.head = strings.Replace(s.head, "[defaults]", "[defaults]\nkeep = \"1h\"", 1)
+	s.head = strings.Replace(s.head, "data =", "limit-rate = \"50MiB\"\ndata =", 1)
+	s.write()
+	at := room.Next()
+	rig.Until(t, 60*time.Second, "it is recorded for a while more", func() bool { return room.Next() > at+90 })
+	s.proc.Signal(syscall.SIGTERM)
+	s.proc.Ends(t, 40*time.Second, 0)
+	if n := len(room.Connections()); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	rec := rig.Read(t, filepath.Join(s.dir, "archive", "room"))
+	if len(rec.Numbers) < 120 || len(rec.Missing()) > 0 {
+		t.Errorf("%d pictures, missing %v", len(rec.Numbers), rec.Missing())
+	}
+}
+
+// TestBurst is many rooms of one host that go live within a minute (LIVEREC_BURST says how many; without it 60 within 10 s):
+// each is on the disk soon after.
+func TestBurst(t *testing.T) {
+	count, within := 60, 10*time.Second
+	if n, err := strconv.Atoi(os.Getenv("LIVEREC_BURST")); err == nil {
+		count, within = n, time.Minute
+	}
+	s := newStation(t)
+	rooms := make([]*liveroom.Room, count)
+	for i := range rooms {
+		room, url := serve(t, liveroom.Config{})
+		rooms[i] = room
+		s.put(fmt.Sprintf("room%d", i), url)
+	}
+	s.start()
+	rig.Until(t, 2*time.Minute, "each room was asked", func() bool {
+		waiting := 0
+		for _, state := range s.states() {
+			if strings.HasPrefix(state, "waiting") {
+				waiting++
+			}
+		}
+		return waiting == count
+	})
+	live, took := map[string]time.Time{}, map[string]time.Duration{}
+	began := time.Now()
+	rig.Until(t, within+2*time.Minute, "each room is on the disk", func() bool {
+		for i, room := range rooms {
+			if name := fmt.Sprintf("room%d", i); live[name].IsZero() && time.Since(began) >= within*time.Duration(i)/time.Duration(count) {
+				live[name] = time.Now()
+				room.Start(context.WithoutCancel(t.Context()))
+			}
+		}
+		var st struct {
+			Rooms []struct {
+				Room string
+				Open *struct{ Durable int64 }
+			}
+		}
+		text, _ := s.get("/api/v1/status")
+		if json.Unmarshal([]byte(text), &st) != nil {
+			return false
+		}
+		for _, r := range st.Rooms {
+			if _, there := took[r.Room]; !there && r.Open != nil && r.Open.Durable > 0 {
+				took[r.Room] = time.Since(live[r.Room])
+			}
+		}
+		return len(took) == count
+	})
+	all := slices.Sorted(maps.Values(took))
+	t.Logf("%d rooms live within %v: first bytes on the disk after %.1f s (median), %.1f s (longest); CPU %.1f s", count, within, all[len(all)/2].Seconds(),
+		all[len(all)-1].Seconds(), s.number("process_cpu_seconds_total"))
+	if most := all[len(all)-1]; most > 30*time.Second {
+		t.Errorf("a room began %v after it went live", most)
+	}
+	s.proc.Signal(syscall.SIGTERM)
+	s.proc.Ends(t, time.Minute, 0)
+	if n := len(rig.Manifests(t, filepath.Join(s.dir, "archive"))); n != count {
+		t.Errorf("%d broadcasts of %d rooms", n, count)
 	}
 }
 
