@@ -82,12 +82,18 @@ func oneLine(s string) string {
 	return s
 }
 
+func helpFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true}
+}
+
 func newApp(std streams) *cli.App {
 	app := &cli.App{
 		Name:                      "liverec",
 		Usage:                     "record live streams, send them away while they grow, prove every copy, free the disk",
 		UsageText:                 "liverec COMMAND [flags] [arguments]\n\nliverec demo                                  see it work, no network needed\nliverec record http://host/live.flv           record into ./liverec-archive\nliverec record URL --to s3://bucket/live?endpoint=http://127.0.0.1:9000",
 		HideVersion:               true,
+		HideHelp:                  true, // the library's flag is one for all runs of a process; ours is one for each
+		Flags:                     []cli.Flag{helpFlag()},
 		Writer:                    std.out,
 		ErrWriter:                 std.err,
 		Reader:                    std.in,
@@ -103,7 +109,7 @@ func newApp(std streams) *cli.App {
 	}
 	add := func(name, args, usage string, flags []cli.Flag, run func(*cli.Context, streams) error) {
 		app.Commands = append(app.Commands, &cli.Command{
-			Name: name, ArgsUsage: args, Usage: usage, Flags: append(flags, globalFlags()...), HideHelpCommand: true,
+			Name: name, ArgsUsage: args, Usage: usage, Flags: append(append(flags, globalFlags()...), helpFlag()), HideHelp: true,
 			OnUsageError: func(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) },
 			Action:       func(c *cli.Context) error { return run(c, std) },
 		})
@@ -130,6 +136,13 @@ func newApp(std streams) *cli.App {
 	add("orphans", "", "files below the data folder that the ledger does not know", []cli.Flag{jsonFlag()}, orphans)
 	add("doctor", "[ROOM-URL]", "look at cookies, hosts, disk, clock, permissions and programs, and say what to do", doctorFlags(), doctor)
 	add("version", "", "version, commit, Go version", []cli.Flag{jsonFlag()}, version)
+	app.Commands = append(app.Commands, &cli.Command{Name: "help", Aliases: []string{"h"}, ArgsUsage: "[COMMAND]", Usage: "what there is, or what one command takes",
+		HideHelp: true, Action: func(c *cli.Context) error {
+			if name := c.Args().First(); name != "" {
+				return cli.ShowCommandHelp(c, name)
+			}
+			return cli.ShowAppHelp(c)
+		}})
 	return app
 }
 
