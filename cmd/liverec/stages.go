@@ -468,24 +468,18 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 			r.Title = snap.Title
 		}
 		r.Quality = snap.Quality
-		if snap.Open != nil {
-			away, known := map[string]int64{}, int64(0)
-			if r.Open != nil && r.Open.Seq == snap.Open.Seq {
-				away, known = r.Open.Away, r.Open.Size
-			}
-			// The ledger hears of the open part every few seconds only.
-			if more := snap.Open.Durable - known; more > 0 {
-				st.UnsafeBytes += more
-				r.UnsafeBytes += more
-				for j := range st.Targets {
-					if _, ok := away[st.Targets[j].Target]; ok {
-						st.Targets[j].DueBytes += more
-					}
+		if open := snap.Open; open == nil {
+			r.Open = nil
+		} else {
+			more, away := beyond(r, snap.Session, open)
+			st.UnsafeBytes += more
+			r.UnsafeBytes += more
+			for j := range st.Targets {
+				if _, ok := away[st.Targets[j].Target]; ok {
+					st.Targets[j].DueBytes += more
 				}
 			}
-			r.Open = &status.Open{Seq: snap.Open.Seq, DurationMS: snap.Open.Duration.Milliseconds(), Size: snap.Open.Size, Durable: snap.Open.Durable, Away: away}
-		} else {
-			r.Open = nil
+			r.Open = &status.Open{Seq: open.Seq, DurationMS: open.Duration.Milliseconds(), Size: open.Size, Durable: open.Durable, Away: away}
 		}
 		if snap.Session != "" && string(snap.Session) == r.Broadcast {
 			r.Gaps, r.GapSeconds = snap.Gaps, snap.GapTime.Seconds()
@@ -506,6 +500,19 @@ func (s *stages) overlay(st *status.Status, now time.Time) {
 			}
 		}
 	}
+}
+
+// beyond is how much of the open part the ledger's picture of the room does not count yet, and what of it is away. The
+// ledger hears of an open part every few seconds only; a part that it has sealed counts there already, while the room
+// still tells of it as open for a moment.
+func beyond(r *status.Room, session segment.SessionID, open *recorder.Open) (int64, map[string]int64) {
+	if r.Broadcast != string(session) || open.Seq > r.Newest {
+		return open.Durable, map[string]int64{}
+	}
+	if r.Open == nil || r.Open.Seq != open.Seq {
+		return 0, map[string]int64{}
+	}
+	return max(open.Durable-r.Open.Size, 0), r.Open.Away
 }
 
 // Do passes a person's command to a room: by its name, its URL or its ID.

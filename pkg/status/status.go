@@ -62,6 +62,7 @@ type Room struct {
 	Gaps        int     `json:"gaps"`
 	GapSeconds  float64 `json:"gap_seconds"`
 	Error       string  `json:"error,omitempty"`
+	Newest      uint32  `json:"-"` // number of the newest part of Broadcast that the ledger knows
 }
 
 // Open is the part that is being recorded, and how much of it is already away.
@@ -180,6 +181,7 @@ func Make(in Input) Status {
 		if room != nil {
 			room.Broadcast, room.Title = string(b.Session.ID), b.Session.Title
 			room.Gaps, room.GapSeconds, room.Open = len(b.Gaps), seconds(gapTime(b.Gaps)), nil
+			room.Newest = 0
 		}
 		for _, seg := range b.Segments {
 			unsafe := !Safe(b, seg) && !seg.Foreign
@@ -193,6 +195,7 @@ func Make(in Input) Status {
 				if unsafe {
 					room.UnsafeBytes += seg.Size
 				}
+				room.Newest = max(room.Newest, seg.ID.Seq)
 				if !seg.Sealed {
 					room.Open = &Open{Seq: seg.ID.Seq, DurationMS: seg.Duration.Milliseconds(), Size: seg.Size, Durable: seg.Size, Away: map[string]int64{}}
 				}
