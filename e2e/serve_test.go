@@ -406,14 +406,14 @@ func TestSoak(t *testing.T) {
 	}
 	s.start()
 	type sample struct {
-		at              time.Duration
-		rss, goroutines float64
+		at                    time.Duration
+		rss, goroutines, heap float64 // heap: when the next collection begins, about twice what is in use
 	}
 	var all []sample
 	began := time.Now()
 	for time.Since(began) < length {
 		time.Sleep(min(length/30, 10*time.Second))
-		all = append(all, sample{time.Since(began), s.number("process_resident_memory_bytes"), s.number("go_goroutines")})
+		all = append(all, sample{time.Since(began), s.number("process_resident_memory_bytes"), s.number("go_goroutines"), s.number("go_memstats_next_gc_bytes")})
 	}
 	warm := all[len(all)/3:] // the rest is the start
 	first, last := warm[0], warm[len(warm)-1]
@@ -428,8 +428,8 @@ func TestSoak(t *testing.T) {
 	for _, p := range warm {
 		gy, gxy = gy+p.goroutines, gxy+p.at.Hours()*p.goroutines
 	}
-	t.Logf("%d rooms for %v: RSS %.1f MB to %.1f MB, slope %+.1f MB/h; goroutines %.0f to %.0f, slope %+.0f/h; CPU %.1f s", good+bad, length.Round(time.Second),
-		first.rss/1e6, last.rss/1e6, slope, first.goroutines, last.goroutines, (n*gxy-sx*gy)/(n*sxx-sx*sx), s.number("process_cpu_seconds_total"))
+	t.Logf("%d rooms for %v: RSS %.1f MB to %.1f MB, slope %+.1f MB/h; heap limit %.1f MB to %.1f MB; goroutines %.0f to %.0f, slope %+.0f/h; CPU %.1f s", good+bad, length.Round(time.Second),
+		first.rss/1e6, last.rss/1e6, slope, first.heap/1e6, last.heap/1e6, first.goroutines, last.goroutines, (n*gxy-sx*gy)/(n*sxx-sx*sx), s.number("process_cpu_seconds_total"))
 	if length >= time.Hour && slope > 1 {
 		t.Errorf("the memory grows by %.1f MB/h", slope)
 	}
