@@ -71,7 +71,7 @@ FORCE:
 
 test-e2e: $(LIVEREC_BIN) ## the built program as a user sees it
 	@mkdir -p $(LOG)
-	cd e2e && $(GO) test -count=1 -timeout 12m -parallel 12 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
+	cd e2e && $(GO) test -count=1 -timeout 15m -parallel 18 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
 
 test-image: ## builds the Dockerfile and runs what comes out, without any engine
 	@mkdir -p $(LOG)
