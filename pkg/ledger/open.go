@@ -229,18 +229,29 @@ func (l *Ledger) migrate(ctx context.Context, steps []migration) error {
 			return fmt.Errorf("copy the ledger before its schema changes: %w", err)
 		}
 	}
-	for _, m := range steps[version:] {
-		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nCOMMIT;",
-			m.sql, applicationID, m.version)
+	groups := [][]migration{steps} // a new ledger is whole or not there: a second process may look at any moment
+	if version > 0 {
+		groups = nil
+		for i := range steps[version:] {
+			groups = append(groups, steps[version+i:version+i+1])
+		}
+	}
+	for _, g := range groups {
+		var text strings.Builder
+		for _, m := range g {
+			text.WriteString(m.sql + "\n")
+		}
+		to := g[len(g)-1].version
+		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA application_id = %d;\nPRAGMA user_version = %d;\nCOMMIT;", text.String(), applicationID, to)
 		if _, err := l.tx.conn.ExecContext(ctx, script); err != nil {
 			_, rerr := l.tx.conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 			if code(rerr) == 1 {
 				rerr = nil // SQLite did it by itself
 			}
-			return errors.Join(fmt.Errorf("bring the ledger to schema %d: %w", m.version, explain(err)), rerr)
+			return errors.Join(fmt.Errorf("bring the ledger to schema %d: %w", to, explain(err)), rerr)
 		}
 		if version > 0 {
-			l.log.Info().Int("schema", m.version).Msg("ledger migrated")
+			l.log.Info().Int("schema", to).Msg("ledger migrated")
 		}
 	}
 	return nil

@@ -428,3 +428,37 @@ func TestReserveIsMadeAndKept(t *testing.T) {
 		t.Fatalf("%v %v", fi, err)
 	}
 }
+
+// Whoever looks while the first start makes the ledger sees none or a whole one.
+func TestANewLedgerIsWholeOrAbsent(t *testing.T) {
+	for range 10 {
+		path := t.TempDir()
+		stop := make(chan struct{})
+		seen := make(chan error, 1)
+		go func() {
+			defer close(seen)
+			for {
+				r, err := OpenReader(path)
+				if err == nil {
+					err = r.Close()
+				}
+				if err != nil && !errors.Is(err, ErrAbsent) {
+					seen <- err
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+		l, err := Open(t.Context(), config(t, path))
+		must(t, err)
+		close(stop)
+		if err := <-seen; err != nil {
+			t.Error(err)
+		}
+		must(t, l.Close())
+	}
+}
