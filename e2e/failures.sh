@@ -9,7 +9,9 @@ cat -- "$@" | awk '
 	/^ *--- FAIL: / {
 		name = $3
 		print
-		for (i = (n[name] > 60 ? n[name] - 60 : 0); i < n[name]; i++) print "    " line[name, i]
+		m = n[name] > 30 ? n[name] - 30 : 0 # its last words, and before them what the test itself says
+		for (i = 0; i < m; i++) if (line[name, i] ~ /_test\.go:[0-9]+:/) print "    " substr(line[name, i], 1, 500)
+		for (i = m; i < n[name]; i++) print "    " substr(line[name, i], 1, 500)
 		next
 	}
 	/^ *--- / { next }
