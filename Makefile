@@ -25,9 +25,9 @@ export LIVEREC_VERSITYGW  = $(TOOLS)/versitygw
 PURE := pkg/archtest pkg/bilibili/qr pkg/config pkg/media/codec pkg/media/flv pkg/media/hls pkg/media/mp4 pkg/media/mpegts \
 	pkg/media/probe recorder/hlspull/plan recorder/mend recorder/repair recorder/retime
 
-# Shows what went wrong and one line per package; the whole story is in .cache/log. After a failure, the failed tests
-# again.
-BRIEF = tee $(1) | { grep --line-buffered -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); exit 1; }
+# Shows what went wrong and one line per package; the whole story is in .cache/log. After a failure: what the failed tests
+# said, and once more whether they fail (e2e/again.sh).
+BRIEF = tee $(1) | { grep --line-buffered -Ev '^(=== |PASS$$| *--- (PASS|SKIP)|\?  )' || true; } || { $(CURDIR)/e2e/failures.sh $(1); $(CURDIR)/e2e/again.sh $(1) $(2); }
 
 .PHONY: build install setup lint test test-root test-race test-plain test-alloc test-e2e test-image bench faults soak fuzz clean
 
@@ -52,17 +52,17 @@ test-root: test-race test-plain test-alloc ## all packages
 test-race:
 	@mkdir -p $(LOG)
 	$(GO) test -race -count=1 -timeout 8m -v $$($(GO) list -f '{{.Dir}}' ./... | sed 's,^$(CURDIR),.,' | grep -vxF "$$(printf './%s\n' $(PURE))") \
-		2>&1 | $(call BRIEF,$(LOG)/root.log)
+		2>&1 | $(call BRIEF,$(LOG)/root.log,$(GO) test -race -count=1 -timeout 8m -v)
 
 test-plain:
 	@mkdir -p $(LOG)
 	@# The crash schedules again with all their samples: the race detector sees only some of them.
-	$(GO) test -count=1 -timeout 8m -v $(addprefix ./,$(PURE)) ./pipeline/pipelinetest ./recorder 2>&1 | $(call BRIEF,$(LOG)/crash.log)
+	$(GO) test -count=1 -timeout 8m -v $(addprefix ./,$(PURE)) ./pipeline/pipelinetest ./recorder 2>&1 | $(call BRIEF,$(LOG)/crash.log,$(GO) test -count=1 -timeout 8m -v)
 
 test-alloc:
 	@mkdir -p $(LOG)
 	@# Allocations are counted without it.
-	$(GO) test -count=1 -timeout 2m -v -run Alloc ./recorder/... ./pkg/media/... 2>&1 | $(call BRIEF,$(LOG)/alloc.log)
+	$(GO) test -count=1 -timeout 2m -v -run Alloc ./recorder/... ./pkg/media/... 2>&1 | $(call BRIEF,$(LOG)/alloc.log,$(GO) test -count=1 -timeout 2m -v)
 
 $(LIVEREC_BIN): FORCE
 	@mkdir -p $(CACHE)
@@ -71,11 +71,11 @@ FORCE:
 
 test-e2e: $(LIVEREC_BIN) ## the built program as a user sees it
 	@mkdir -p $(LOG)
-	cd e2e && $(GO) test -count=1 -timeout 15m -parallel 18 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log)
+	cd e2e && $(GO) test -count=1 -timeout 15m -parallel 18 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log,$(GO) test -count=1 -timeout 15m -v)
 
 test-image: ## builds the Dockerfile and runs what comes out, without any engine
 	@mkdir -p $(LOG)
-	cd e2e && $(GO) test -tags image -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log)
+	cd e2e && $(GO) test -tags image -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log,$(GO) test -tags image -count=1 -timeout 10m -v)
 
 bench: setup $(LIVEREC_BIN) ## one table, ratios to curl; then twenty rooms in one process
 	cd e2e && $(GO) run ./bench
