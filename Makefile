@@ -73,7 +73,7 @@ test-e2e: $(LIVEREC_BIN) ## the built program as a user sees it
 	@mkdir -p $(LOG)
 	cd e2e && $(GO) test -count=1 -timeout 15m -parallel 18 -v ./... 2>&1 | $(call BRIEF,$(LOG)/e2e.log,$(GO) test -count=1 -timeout 15m -v)
 
-test-image: ## builds the Dockerfile and runs what comes out, without any engine
+test-image: $(LIVEREC_BIN) ## builds the Dockerfile and runs what comes out, without any engine
 	@mkdir -p $(LOG)
 	cd e2e && $(GO) test -tags image -count=1 -timeout 10m -v -run '^TestImage$$' . 2>&1 | $(call BRIEF,$(LOG)/image.log,$(GO) test -tags image -count=1 -timeout 10m -v)
 
