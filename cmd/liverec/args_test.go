@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/liverec/liverec/pkg/config"
 )
 
 func TestSortArgs(t *testing.T) {
@@ -139,12 +141,12 @@ func TestDestinationsFromOneVariable(t *testing.T) {
 
 func TestParseSize(t *testing.T) {
 	for in, want := range map[string]int64{"4GiB": 4 << 30, "1.5 GiB": 3 << 29, "500MB": 500e6, "10": 10, "2k": 2048, "1TiB": 1 << 40} {
-		if got, err := parseSize(in); err != nil || got != want {
+		if got, err := config.ParseSize(in); err != nil || got != want {
 			t.Errorf("%q: %d, %v, want %d", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"", "GiB", "4 bananas", "1e9999", "9999999PiB", "-1", "--"} {
-		if got, err := parseSize(in); err == nil {
+		if got, err := config.ParseSize(in); err == nil {
 			t.Errorf("%q: %d", in, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/liverec/liverec/pkg/config"
 	"github.com/liverec/liverec/pkg/limit"
 	"github.com/liverec/liverec/pkg/naming"
 	"github.com/liverec/liverec/recorder"
@@ -266,7 +267,7 @@ func duration(c *cli.Context, name string, low, high time.Duration) (time.Durati
 
 func size(c *cli.Context, name string, low, high int64) (int64, error) {
 	s := c.String(name)
-	n, err := parseSize(s)
+	n, err := config.ParseSize(s)
 	switch {
 	case err != nil:
 		return 0, usagef("%s: %q is not a size such as 4GiB, 500MB or 1048576", label(c, name), clip(s))
@@ -274,23 +275,4 @@ func size(c *cli.Context, name string, low, high int64) (int64, error) {
 		return 0, usagef("%s: %q is out of range; use at least %d bytes and at most %d", label(c, name), clip(s), low, high)
 	}
 	return n, nil
-}
-
-func parseSize(s string) (int64, error) {
-	t := strings.TrimSpace(s)
-	i := strings.IndexFunc(t, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
-	num, unit := t, ""
-	if i >= 0 {
-		num, unit = t[:i], strings.ToLower(strings.TrimSpace(t[i:]))
-	}
-	f, err := strconv.ParseFloat(num, 64)
-	if err != nil {
-		return 0, err
-	}
-	scale, ok := map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kb": 1e3, "kib": 1 << 10, "m": 1 << 20, "mb": 1e6, "mib": 1 << 20,
-		"g": 1 << 30, "gb": 1e9, "gib": 1 << 30, "t": 1 << 40, "tb": 1e12, "tib": 1 << 40}[unit]
-	if !ok || f*scale >= math.MaxInt64 {
-		return 0, fmt.Errorf("unit %q", unit)
-	}
-	return int64(f * scale), nil
 }

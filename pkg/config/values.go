@@ -38,7 +38,7 @@ func short(d time.Duration) string {
 
 // size reads "4GiB".
 func size(s string, low, high int64) (int64, error) {
-	n, err := bytesOf(s)
+	n, err := ParseSize(s)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%q is not a size such as \"4GiB\", \"500MB\" or \"1048576\"", clip(s))
@@ -48,7 +48,8 @@ func size(s string, low, high int64) (int64, error) {
 	return n, nil
 }
 
-func bytesOf(s string) (int64, error) {
+// ParseSize reads a number of bytes as people write it: 4GiB, 500MB, 1048576.
+func ParseSize(s string) (int64, error) {
 	t := strings.TrimSpace(s)
 	num, unit := t, ""
 	if i := strings.IndexFunc(t, func(r rune) bool { return (r < '0' || r > '9') && r != '.' }); i >= 0 {
